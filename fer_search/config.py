@@ -1,0 +1,303 @@
+"""What goes down: a search as a person asks for it, and a trial as the study suggests it.
+
+Both are frozen and validated at birth, so nothing behind this module checks a setting again. Legal
+names are tuples here, cheap to import; a test keeps them equal to the catalogues that implement
+them. What is *searched* (ranges) stands in `study/space.py`; here stands what is *possible*.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import Field
+
+from fer_search.errors import ConfigError
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""Class names in the order of the labels: alphabetical, like the folders. The CSV of the challenge
+has another order (angry, disgust, fear, happy, sad, surprise, neutral)."""
+
+FACE_SIZE = 48
+"""Side of the packed pictures in pixels, that of FER2013."""
+
+BACKBONES = ("vgg16", "resnet50", "tiny")
+STAGES = 5
+"""Every backbone is cut into this many named stages."""
+OPTIMIZERS = ("adamw", "sgd")
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("hyperband", "median", "none")
+SOURCES = ("fer2013", "synthetic")
+PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
+REGISTER = ("all", "best", "none")
+STORAGES = ("sqlite", "postgresql", "mysql")
+SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
+"""VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
+
+AUTO = "auto"
+MOVABLE = frozenset({"trials", "timeout", "workers", "precision"})
+"""Settings that may change when a study is resumed."""
+
+
+class _Frozen(pydantic.BaseModel):
+    """Immutable, without unknown fields; a refusal is a `ConfigError` that names every fault."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise _refusal(type(self), error) from None
+
+
+def _one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
+    known = tuple(names)
+
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise ValueError(f"unknown name; known: {', '.join(known)}")
+        return value
+
+    return pydantic.BeforeValidator(check)
+
+
+def _listed(value: Any) -> Any:
+    """Take `a,b` for `("a", "b")`; spaces around the commas and repetitions do not matter."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(dict.fromkeys(value)) if isinstance(value, (list, tuple)) else value
+
+
+_List = pydantic.BeforeValidator(_listed)
+_ModelName = Annotated[str, Field(pattern=r"^[^/:.%\"']+$", max_length=200)]
+_StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=200)]
+_ImageSize = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
+
+
+class SearchConfig(_Frozen):
+    """A search, as a person asks for it: the parameters of `mlflow run .`.
+
+    The command line, its help and the defaults are made from these fields; a test keeps
+    `MLproject` equal to them.
+    """
+
+    trials: int = Field(
+        50, ge=1, le=100_000, description="finished trials (complete + pruned) the study shall hold"
+    )
+    timeout: float = Field(0, ge=0, description="seconds for the whole study; 0 = no limit")
+    study: _StudyName = Field(
+        AUTO, description="name of the study; an existing one is resumed, auto = a new name"
+    )
+    storage: str = Field(
+        "sqlite:///optuna.db", description="Optuna storage URL (SQLite, PostgreSQL or MySQL)"
+    )
+    data: str = Field(
+        "fer2013", min_length=1, description="fer2013 (by kagglehub), synthetic, or a folder"
+    )
+    limit: int = Field(
+        0,
+        ge=0,
+        description="at most so many training and so many validation images, stratified; 0 = all",
+    )
+    backbones: Annotated[tuple[Annotated[str, _one_of(BACKBONES)], ...], _List] = Field(
+        ("vgg16", "resnet50"),
+        min_length=1,
+        description=f"which may be sampled: {','.join(BACKBONES)}",
+    )
+    weights: str = Field(
+        "imagenet",
+        min_length=1,
+        description="imagenet, none, or a weights file; {backbone} in it is replaced",
+    )
+    image_sizes: Annotated[tuple[_ImageSize, ...], _List] | Literal["auto"] = Field(
+        AUTO, description="sizes that may be sampled, e.g. 48,96; auto = by the device"
+    )
+    epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
+    sampler: Annotated[str, _one_of(SAMPLERS)] = Field(
+        "tpe", description=f"how parameters are proposed: {', '.join(SAMPLERS)}"
+    )
+    pruner: Annotated[str, _one_of(PRUNERS)] = Field(
+        "hyperband", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
+    )
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        1, description="worker processes on this machine; auto = one per GPU"
+    )
+    precision: Annotated[str, _one_of(PRECISIONS)] = Field(
+        AUTO, description=f"arithmetic of training: {', '.join(PRECISIONS)}"
+    )
+    seed: int = Field(
+        42, ge=0, lt=2**32, description="everything random derives from it and the trial number"
+    )
+    register_: Annotated[str, _one_of(REGISTER)] = Field(
+        "all",
+        alias="register",
+        description=f"which completed trials become model versions: {', '.join(REGISTER)}",
+    )
+    registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
+
+    @pydantic.field_validator("storage")
+    @classmethod
+    def _storage_is_shared_and_open(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
+            raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
+        if parts.scheme.startswith("sqlite"):
+            path = url.split("://", 1)[1]
+            if not path.startswith("/") or path in ("/", "/:memory:"):
+                raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
+        if parts.password:
+            raise ValueError(
+                "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
+            )
+        return url
+
+    @pydantic.field_validator("image_sizes")
+    @classmethod
+    def _some_size(cls, sizes: tuple[int, ...] | str) -> tuple[int, ...] | str:
+        if not sizes:
+            raise ValueError("expected at least one size, e.g. 48,96, or auto")
+        return sizes
+
+    def to_params(self) -> dict[str, str]:
+        """Spell every setting as on the command line; `SearchConfig(**params)` reads it back."""
+        return {name: _spelled(value) for name, value in self.model_dump(by_alias=True).items()}
+
+    def changed(self) -> dict[str, str]:
+        """The settings that differ from the defaults, spelled as on the command line."""
+        defaults = SearchConfig().to_params()
+        return {name: value for name, value in self.to_params().items() if value != defaults[name]}
+
+
+DEMO: Mapping[str, Any] = {
+    "trials": 3,
+    "data": "synthetic",
+    "limit": 2000,
+    "backbones": "tiny",
+    "weights": "none",
+    "image_sizes": "48",
+    "epochs": 8,
+}
+"""Where the `demo` command departs from the defaults of a search."""
+
+
+class Augmentation(_Frozen):
+    """How much training pictures are varied; 0 is the identity, whatever the kind."""
+
+    KINDS: ClassVar[tuple[str, ...]] = (
+        "rotation", "shift", "zoom", "flip", "brightness", "contrast", "erasing",
+    )  # fmt: skip
+
+    rotation: float = Field(0, ge=0, le=45)
+    """Largest turn to either side, degrees."""
+    shift: float = Field(0, ge=0, le=0.5)
+    """Largest shift along each axis, as a share of the side."""
+    zoom: float = Field(0, ge=0, le=0.5)
+    """Largest change of scale, as a share."""
+    flip: bool = False
+    """Mirror left and right with probability one half."""
+    brightness: float = Field(0, ge=0, le=1)
+    """Largest change of brightness, as a share of the full range."""
+    contrast: float = Field(0, ge=0, lt=1)
+    """Largest change of contrast, as a share."""
+    erasing: float = Field(0, ge=0, le=1)
+    """Probability that a random rectangle is blanked."""
+
+
+class TrialConfig(_Frozen):
+    """One trial, complete: the same config on the same data trains the same model."""
+
+    backbone: Annotated[str, _one_of(BACKBONES)]
+    weights: str = Field("none", min_length=1)
+    """`imagenet`, `none`, or the path of a weights file for this backbone."""
+    image_size: int = Field(48, ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)
+    """Side in pixels to which faces are scaled before the backbone."""
+    unfreeze_depth: int = Field(STAGES, ge=0, le=STAGES)
+    """Stages of the backbone that train, counted from its output; 0 trains the head alone."""
+    head_units: int = Field(0, ge=0, le=8192)
+    """Width of a hidden layer in the head; 0 for none."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "adamw"
+    learning_rate: float = Field(3e-4, gt=0, le=10)
+    """Of the head, at the end of the warm-up."""
+    weight_decay: float = Field(1e-3, ge=0, lt=1)
+    """Decoupled, multiplied by the learning rate of the step; biases and scales are spared."""
+    backbone_rate: float = Field(1.0, gt=0, le=1)
+    """Learning rate of the backbone as a share of the head's."""
+    batch_size: int = Field(64, ge=1, le=8192)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weight_power: float = Field(0.5, ge=0, le=1)
+    """β of class weights n^-β: 0 for none, 1 for balanced."""
+    augmentation: Augmentation = Augmentation()
+    epochs: int = Field(20, ge=1, le=10_000)
+    patience: int = Field(6, ge=1)
+    """Training ends after so many epochs without a better validation macro-F1."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises from 0."""
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    def to_params(self) -> dict[str, str | int | float]:
+        """Flatten into names and plain values, `augmentation.rotation` for nested ones."""
+        params: dict[str, str | int | float] = {}
+        for name, value in self.model_dump().items():
+            nested = value if isinstance(value, dict) else {}
+            params |= {f"{name}.{key}": _plain(inner) for key, inner in nested.items()}
+            if not nested:
+                params[name] = _plain(value)
+        return params
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Read back what `to_params` gave, from plain values or from MLflow's strings.
+
+        Raises:
+            ConfigError: If a name is unknown or a value is not possible.
+        """
+        values: dict[str, Any] = {}
+        for name, value in params.items():
+            group, dot, key = name.partition(".")
+            if dot:
+                values.setdefault(group, {})[key] = value
+            else:
+                values[name] = value
+        return cls(**values)
+
+
+def weights_for(backbone: str, weights: str) -> str:
+    """Put the name of the backbone where `weights` says `{backbone}`."""
+    return weights.replace("{backbone}", backbone)
+
+
+def _plain(value: Any) -> str | int | float:
+    """Booleans as 0 and 1, so that the tracking UI can plot them."""
+    return int(value) if isinstance(value, bool) else value
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(part) for part in value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _refusal(cls: type[_Frozen], error: pydantic.ValidationError) -> ConfigError:
+    """Turn pydantic's report into one line per fault: name, value, what was expected."""
+    known = [field.alias or name for name, field in cls.model_fields.items()]
+    lines: dict[str, str] = {}
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        if fault["type"] == "extra_forbidden":
+            lines[name] = f"{name} is not a parameter; known: {', '.join(known)}"
+            continue
+        said = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
+        if "literal_error" in fault["type"] and name in lines:  # the second half of a union
+            lines[name] += f", or {said}"
+        else:
+            lines.setdefault(name, f"{name}={_spelled(fault['input'])}: expected {said}"
+                             if "Value error" not in fault["msg"]
+                             else f"{name}={_spelled(fault['input'])}: {said}")  # fmt: skip
+    return ConfigError(
+        "\n".join(lines.values()), hint="python -m fer_search --help lists commands and parameters"
+    )

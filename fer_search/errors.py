@@ -1,0 +1,75 @@
+"""What can go wrong, and who is meant to act on it.
+
+    FerSearchError                the root: a message (what happened, what was expected) and a hint (what to do)
+    |-- InputError                a person asked for something impossible: exit status 2, no traceback
+    |   |-- ConfigError             a parameter: unknown name, wrong value, settings that contradict each other
+    |   |-- DataError               the data: missing, empty, unreadable, a class without pictures
+    |   |-- WeightsError            pretrained weights: missing, unreachable, or of another network
+    |   `-- StoreError              a store (Optuna's or MLflow's) that can not be opened or does not fit
+    |-- StudyStopped              the study ended before its goal: exit status 1, resumable
+    `-- TrialFailed               this trial is lost, the study goes on; `kind` says how
+
+A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. Every
+other exception is a bug. It stops the worker with its traceback, because a bug must not look like
+a bad hyperparameter.
+"""
+
+FAILURE_KINDS = ("out_of_memory", "not_finite", "data", "storage", "killed")
+"""How a trial can be lost; the run's tag `failure.kind` is one of these."""
+
+
+class FerSearchError(Exception):
+    """An error with advice.
+
+    Args:
+        message: What happened and what was expected, with the offending value.
+        hint: What the reader should do next; empty if nothing useful can be said.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class InputError(FerSearchError):
+    """The request can not be carried out as it was made."""
+
+
+class ConfigError(InputError):
+    """A parameter is unknown, malformed, or contradicts another one."""
+
+
+class DataError(InputError):
+    """The data are missing, empty, unreadable or incomplete."""
+
+
+class WeightsError(InputError):
+    """Pretrained weights are missing, unreachable, or belong to another network."""
+
+
+class StoreError(InputError):
+    """Optuna's storage or MLflow's store can not be opened, or holds something else."""
+
+
+class StudyStopped(FerSearchError):
+    """The study ended before it held the trials that were asked for; it can be resumed."""
+
+
+class TrialFailed(FerSearchError):
+    """One trial is lost and the study goes on.
+
+    Args:
+        kind: One of `FAILURE_KINDS`.
+        message: What happened.
+        hint: What to do if it happens often.
+    """
+
+    def __init__(self, kind: str, message: str, hint: str = "") -> None:
+        if kind not in FAILURE_KINDS:
+            raise ValueError(f"unknown failure kind {kind!r}; known: {', '.join(FAILURE_KINDS)}")
+        super().__init__(message, hint)
+        self.kind = kind

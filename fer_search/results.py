@@ -1,0 +1,175 @@
+"""What comes up: the numbers of an epoch, of an evaluation and of a whole trial.
+
+Numpy only. One definition of every metric serves validation, test and reports alike; the tests
+hold it against scikit-learn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from fer_search.config import EMOTIONS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EpochMetrics:
+    """What one epoch of training came to; losses in nats per image, rates in [0, 1]."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """Mean training loss, with augmentation, label smoothing and weights as trained."""
+    accuracy: float
+    """Training accuracy on the augmented pictures."""
+    val_loss: float
+    """Plain cross-entropy on validation: no smoothing, no weights."""
+    val_accuracy: float
+    val_macro_f1: float
+    learning_rate: float
+    """Of the head, after the last step of the epoch."""
+    images_per_second: float
+    """Training throughput, validation excluded."""
+
+    def metrics(self) -> dict[str, float]:
+        """The values by their names in MLflow, without the epoch itself."""
+        values = dataclasses.asdict(self)
+        return {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Predicted probabilities held against labels.
+
+    Args:
+        labels: True emotion per picture, shape (N,), values in [0, 7), N at least 1.
+        probabilities: Shape (N, 7), rows sum to 1.
+
+    Raises:
+        ValueError: If the shapes do not fit, a label is out of range, or a probability is not finite.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        n_classes = len(EMOTIONS)
+        if self.labels.ndim != 1 or self.probabilities.shape != (len(self.labels), n_classes):
+            raise ValueError(
+                f"expected labels (N,) and probabilities (N, {n_classes}), "
+                f"got {self.labels.shape} and {self.probabilities.shape}"
+            )
+        if len(self.labels) == 0:
+            raise ValueError("expected at least one picture to evaluate, got none")
+        if self.labels.min() < 0 or self.labels.max() >= n_classes:
+            raise ValueError(
+                f"expected labels in [0, {n_classes}), got {set(self.labels.tolist())}"
+            )
+        if not np.isfinite(self.probabilities).all():
+            raise ValueError("expected finite probabilities, got NaN or infinity")
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Most probable emotion per picture, shape (N,); the first one wins a tie."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts, shape (7, 7); rows are true emotions, columns predicted ones."""
+        n_classes = len(EMOTIONS)
+        cells = self.labels.astype(np.int64) * n_classes + self.predictions
+        return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pictures predicted right."""
+        return float((self.predictions == self.labels).mean())
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy in nats per picture; probabilities below 1e-7 count as 1e-7."""
+        chosen = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of the predictions of an emotion that are right, shape (7,); 0 if never predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of an emotion's pictures that are found, shape (7,); 0 if it has no picture."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall, shape (7,); 0 if neither is defined."""
+        hits = np.diag(self.confusion)
+        return _ratio(2 * hits, self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+
+    @property
+    def macro_f1(self) -> float:
+        """Unweighted mean of `f1` over all seven emotions: a rare emotion counts like a common one."""
+        return float(self.f1.mean())
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Unweighted mean of `recall` over the emotions that have pictures."""
+        present = self.confusion.sum(axis=1) > 0
+        return float(self.recall[present].mean())
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """The headline numbers by their names in MLflow; `prefix` is `val` or `test`."""
+        return {
+            f"{prefix}_accuracy": self.accuracy,
+            f"{prefix}_macro_f1": self.macro_f1,
+            f"{prefix}_balanced_accuracy": self.balanced_accuracy,
+        } | {f"{prefix}_f1_{name}": float(f1) for name, f1 in zip(EMOTIONS, self.f1, strict=True)}
+
+    def report(self) -> dict[str, Mapping[str, float]]:
+        """Precision, recall, F1 and number of pictures per emotion, and the headline numbers."""
+        support = self.confusion.sum(axis=1)
+        rows: dict[str, Mapping[str, float]] = {
+            name: {
+                "precision": float(self.precision[i]),
+                "recall": float(self.recall[i]),
+                "f1": float(self.f1[i]),
+                "pictures": int(support[i]),
+            }
+            for i, name in enumerate(EMOTIONS)
+        }
+        rows["all"] = {
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "balanced_accuracy": self.balanced_accuracy,
+            "pictures": int(support.sum()),
+        }
+        return rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """What a finished trial came to."""
+
+    epochs: tuple[EpochMetrics, ...]
+    """In order, the first epoch first."""
+    best_epoch: int
+    """The epoch, from 1, whose weights were kept: the first with the highest validation macro-F1."""
+    validation: Evaluation
+    """The model that is stored, in float32 and without augmentation, on validation."""
+    train_seconds: float
+    """Wall time of the epochs, validation included."""
+    model_parameters: int
+    """Number of weights of the stored model."""
+
+    @property
+    def objective(self) -> float:
+        """What the study maximises: validation macro-F1 of the stored model."""
+        return self.validation.macro_f1
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, 0 where `whole` is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
