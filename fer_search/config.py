@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("hyperband", "median", "none")
 SOURCES = ("fer2013", "synthetic")
+WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 REGISTER = ("all", "best", "none")
 STORAGES = ("sqlite", "postgresql", "mysql")
@@ -40,6 +42,8 @@ SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 AUTO = "auto"
 MOVABLE = frozenset({"trials", "timeout", "workers", "precision"})
 """Settings that may change when a study is resumed."""
+_ADDRESS = frozenset({"study", "storage"})
+"""How a study is found, hence the same by nature."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -114,7 +118,7 @@ class SearchConfig(_Frozen):
         description="imagenet, none, or a weights file; {backbone} in it is replaced",
     )
     image_sizes: Annotated[tuple[_ImageSize, ...], _List] | Literal["auto"] = Field(
-        AUTO, description="sizes that may be sampled, e.g. 48,96; auto = by the device"
+        "auto", description="sizes that may be sampled, e.g. 48,96; auto = by the device"
     )
     epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
     sampler: Annotated[str, _one_of(SAMPLERS)] = Field(
@@ -166,10 +170,64 @@ class SearchConfig(_Frozen):
         """Spell every setting as on the command line; `SearchConfig(**params)` reads it back."""
         return {name: _spelled(value) for name, value in self.model_dump(by_alias=True).items()}
 
-    def changed(self) -> dict[str, str]:
-        """The settings that differ from the defaults, spelled as on the command line."""
-        defaults = SearchConfig().to_params()
-        return {name: value for name, value in self.to_params().items() if value != defaults[name]}
+    def anchored(self, directory: Path) -> Self:
+        """Make relative paths absolute, as meant from `directory`.
+
+        Raises:
+            ConfigError: If `data` or `weights` names neither a known source nor an existing path.
+        """
+        values = self.to_params()
+        if self.storage.startswith("sqlite"):
+            scheme, _, path = self.storage.partition(":///")
+            values["storage"] = f"{scheme}:///{directory / path}"
+        if self.data not in SOURCES:
+            values["data"] = str(_existing(directory / self.data, "data", SOURCES))
+        if self.weights not in WEIGHTS:
+            for backbone in self.backbones:
+                _existing(directory / weights_for(backbone, self.weights), "weights", WEIGHTS)
+            values["weights"] = str(directory / self.weights)
+        return type(self)(**values)
+
+    def resumed_by(self, asked: SearchConfig) -> SearchConfig:
+        """These stored settings, changed as a resume may change them.
+
+        Args:
+            asked: What the resume asks for; a setting left at its default means "as stored".
+
+        Raises:
+            ConfigError: If a setting that must stay is asked for with another value.
+        """
+        defaults, stored, wanted = (c.to_params() for c in (SearchConfig(), self, asked))
+        given = {n: v for n, v in wanted.items() if v != defaults[n] and n not in _ADDRESS}
+        refused = [n for n, v in given.items() if n not in MOVABLE and v != stored[n]]
+        if refused:
+            raise ConfigError(
+                "\n".join(
+                    f"{name}={given[name]}: study {self.study} was made with {name}={stored[name]}"
+                    for name in refused
+                ),
+                hint=f"leave {', '.join(refused)} out to resume, or name another study; "
+                f"what may change: {', '.join(sorted(MOVABLE))}",
+            )
+        moved = {name: value for name, value in given.items() if name in MOVABLE}
+        return SearchConfig(**stored | moved)
+
+
+class WorkerConfig(_Frozen):
+    """A worker that joins a study: the parameters of the command `worker`."""
+
+    study: _StudyName = Field(description="name of the study to join")
+    storage: str = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
+    parent: int = Field(0, ge=0, description="process with which to stop; 0 = none")
+
+
+class PromotionConfig(_Frozen):
+    """A promotion: the parameters of `mlflow run . -e promote`."""
+
+    registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
+    version: Annotated[int, Field(ge=1)] | Literal["challenger"] = Field(
+        "challenger", description="which version; challenger = the best of the newest study"
+    )
 
 
 DEMO: Mapping[str, Any] = {
@@ -269,6 +327,14 @@ class TrialConfig(_Frozen):
 def weights_for(backbone: str, weights: str) -> str:
     """Put the name of the backbone where `weights` says `{backbone}`."""
     return weights.replace("{backbone}", backbone)
+
+
+def _existing(path: Path, name: str, known: Iterable[str]) -> Path:
+    if not path.exists():
+        raise ConfigError(
+            f"{name}={path}: no such file or folder", hint=f"known names: {', '.join(known)}"
+        )
+    return path
 
 
 def _plain(value: Any) -> str | int | float:

@@ -1,13 +1,13 @@
 """What can go wrong, and who is meant to act on it.
 
-    FerSearchError                the root: a message (what happened, what was expected) and a hint (what to do)
-    |-- InputError                a person asked for something impossible: exit status 2, no traceback
-    |   |-- ConfigError             a parameter: unknown name, wrong value, settings that contradict each other
-    |   |-- DataError               the data: missing, empty, unreadable, a class without pictures
-    |   |-- WeightsError            pretrained weights: missing, unreachable, or of another network
-    |   `-- StoreError              a store (Optuna's or MLflow's) that can not be opened or does not fit
-    |-- StudyStopped              the study ended before its goal: exit status 1, resumable
-    `-- TrialFailed               this trial is lost, the study goes on; `kind` says how
+    FerSearchError          the root: a message (what happened, what was expected) and a hint
+    |-- InputError          a person asked for something impossible: exit status 2, no traceback
+    |   |-- ConfigError     a parameter: unknown name, wrong value, contradiction
+    |   |-- DataError       the data: missing, empty, unreadable, a class without pictures
+    |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
+    |   `-- StoreError      Optuna's or MLflow's store: can not be opened, or holds something else
+    |-- StudyStopped        the study ended before its goal: exit status 1, resumable
+    `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
 A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. Every
 other exception is a bug. It stops the worker with its traceback, because a bug must not look like

@@ -7,7 +7,7 @@ hold it against scikit-learn.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Evaluation:
         probabilities: Shape (N, 7), rows sum to 1.
 
     Raises:
-        ValueError: If the shapes do not fit, a label is out of range, or a probability is not finite.
+        ValueError: If the shapes do not fit, a label is out of range, or a value is not finite.
     """
 
     labels: np.ndarray
@@ -73,7 +73,8 @@ class Evaluation:
     @property
     def predictions(self) -> np.ndarray:
         """Most probable emotion per picture, shape (N,); the first one wins a tie."""
-        return self.probabilities.argmax(axis=1)
+        predictions: np.ndarray = self.probabilities.argmax(axis=1)
+        return predictions
 
     @property
     def confusion(self) -> np.ndarray:
@@ -95,7 +96,7 @@ class Evaluation:
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of the predictions of an emotion that are right, shape (7,); 0 if never predicted."""
+        """Share of an emotion's predictions that are right, shape (7,); 0 if never predicted."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     @property
@@ -111,7 +112,7 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """Unweighted mean of `f1` over all seven emotions: a rare emotion counts like a common one."""
+        """Unweighted mean of `f1`: a rare emotion counts like a common one."""
         return float(self.f1.mean())
 
     @property
@@ -156,7 +157,7 @@ class TrialResult:
     epochs: tuple[EpochMetrics, ...]
     """In order, the first epoch first."""
     best_epoch: int
-    """The epoch, from 1, whose weights were kept: the first with the highest validation macro-F1."""
+    """Epoch, from 1, whose weights were kept: the first with the best validation macro-F1."""
     validation: Evaluation
     """The model that is stored, in float32 and without augmentation, on validation."""
     train_seconds: float
@@ -170,6 +171,34 @@ class TrialResult:
         return self.validation.macro_f1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrialPoint:
+    """What a study knows of one trial, for progress and figures."""
+
+    number: int
+    state: str
+    """COMPLETE, PRUNED, FAIL, WAITING, or RUNNING while a live process trains it."""
+    value: float | None
+    """Validation macro-F1: of the stored model if complete, of the last epoch if pruned."""
+    params: Mapping[str, float | int | str | bool]
+    """Searched parameters by their names in the space; those of other branches are missing."""
+    curve: Mapping[int, float]
+    """Validation macro-F1 by epoch."""
+    accuracy: float | None = None
+    """Validation accuracy of the stored model, if complete."""
+    run_id: str | None = None
+    """MLflow run, once the trial has one."""
+    progress: Sequence[int] | None = None
+    """Epoch, batch and batches per epoch of a running trial."""
+
+
+def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
+    """The completed trial with the highest value, the earliest of equals; None if there is none."""
+    complete = [point for point in points if point.state == "COMPLETE" and point.value is not None]
+    return max(complete, key=lambda point: (point.value, -point.number), default=None)
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """`part / whole`, 0 where `whole` is 0."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return ratio

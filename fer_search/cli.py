@@ -1,0 +1,127 @@
+"""The command line: argv -> a valid config -> one workflow.
+
+The only place that prints errors and exits. Options are made from the fields of the configs, so
+names, defaults and help stand in one place; everything is validated before anything is imported
+that takes seconds.
+
+Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 143 a worker told to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from fer_search.config import DEMO, PromotionConfig, SearchConfig, WorkerConfig
+from fer_search.errors import FerSearchError, InputError
+from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals
+
+_Run = Callable[[Any, Launch], None]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """MLflow-tracked hyperparameter search for facial emotion recognition."""
+
+
+def main() -> None:
+    """Run a command and exit with its status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
+    stop_on_signals()
+    try:
+        commands(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        if isinstance(error, click.NoSuchOption) and error.ctx:
+            known = ", ".join(option.name or "" for option in error.ctx.command.params)
+            click.echo(f"Hint: known: {known}", err=True)
+        sys.exit(2)
+    except FerSearchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped.", err=True)
+        sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
+
+
+def _search(config: SearchConfig, launch: Launch) -> None:
+    anchored = config.anchored(launch.directory)
+    with _quiet_import():
+        from fer_search.workflows.search import search
+
+    search(anchored, launch)
+
+
+def _worker(config: WorkerConfig, launch: Launch) -> None:
+    from fer_search.workflows.worker import work
+
+    work(config)
+
+
+def _promote(config: PromotionConfig, launch: Launch) -> None:
+    from fer_search.workflows.promote import promote
+
+    promote(config)
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Hold back what native libraries write to standard error; an exception shows it after all."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(kept, hidden.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _command(
+    name: str, config: type[Any], run: _Run, summary: str, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Add a command whose options are the fields of `config`."""
+    options: list[click.Parameter] = []
+    for field_name, field in config.model_fields.items():
+        option = field.alias or field_name
+        given = (defaults or {}).get(option)
+        default = config.model_fields[field_name].get_default() if given is None else given
+        spelled = ",".join(default) if isinstance(default, tuple) else default
+        flags = dict.fromkeys([f"--{option}", f"--{option.replace('_', '-')}"])
+        options.append(
+            click.Option(
+                [*flags, option],
+                default=None if field.is_required() else str(spelled),
+                required=field.is_required(),
+                show_default=True,
+                help=field.description,
+            )
+        )
+
+    def callback(**values: str) -> None:
+        launch = find_launch()
+        asked = config(**values)
+        os.chdir(launch.directory)  # `mlflow run` may have moved to a temporary checkout
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+        logging.getLogger("fer_search").setLevel(logging.INFO)
+        run(asked, launch)
+
+    commands.add_command(click.Command(name, params=options, callback=callback, help=summary))
+
+
+_command("search", SearchConfig, _search, "Search; `mlflow run .` does this.")
+_command("demo", SearchConfig, _search, "Search a little, on faces drawn for this.", DEMO)
+_command("worker", WorkerConfig, _worker, "Join a study, on this machine or another.")
+_command("promote", PromotionConfig, _promote, "Make a model version the champion.")

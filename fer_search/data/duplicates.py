@@ -1,0 +1,55 @@
+"""Pictures that must leave a split because their pixels occur elsewhere.
+
+FER2013 holds over a thousand exact repeats, some under two labels, and its validation shares 43
+pictures with its test. `splits.py` asks here what has to go before anything is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+PARTS = ("train", "validation", "test")
+
+
+def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
+    """Find the pictures that leave training and validation; those of test always stay.
+
+    In training, equal pictures with different labels all leave, and so do those that validation or
+    test hold too; of equal pictures with one label the first stays. Validation loses what test
+    holds too. Repeats within validation stay, for they are part of the benchmark.
+
+    Args:
+        images: Shape (N, 48, 48), uint8.
+        labels: Shape (N,).
+        parts: Index into `PARTS` per picture, shape (N,).
+
+    Returns:
+        Rising positions by reason, reasons without a picture left out. A picture for which several
+        reasons hold has the first.
+    """
+    same = _identities(images)
+    train, validation, test = (parts == part for part in range(len(PARTS)))
+    in_test = np.isin(same, same[test])
+    held_out = in_test | np.isin(same, same[validation])
+    pairs = np.unique(np.stack([same[train], labels[train]]), axis=1)
+    several, n_labels = np.unique(pairs[0], return_counts=True)
+    conflict = np.isin(same, several[n_labels > 1])
+    first = np.zeros(len(same), bool)
+    first[np.flatnonzero(train)[np.unique(same[train], return_index=True)[1]]] = True
+
+    reasons = {
+        "with conflicting labels in train": train & conflict,
+        "in train and also held out": train & held_out & ~conflict,
+        "repeated in train": train & ~first & ~held_out & ~conflict,
+        "in validation and also in test": validation & in_test,
+    }
+    return {reason: np.flatnonzero(those) for reason, those in reasons.items() if those.any()}
+
+
+def _identities(images: np.ndarray) -> np.ndarray:
+    """A number per picture, (N,) int64; equal numbers mean equal pixels."""
+    numbers: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(image, digest_size=16).digest() for image in np.asarray(images))
+    return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], np.int64)

@@ -1,0 +1,181 @@
+"""Pictures that lie in folders named after emotions, as FER2013 and most collections of faces do.
+
+Between a source (`sources.py`) that knows where a folder is, and `pictures.py` that decodes one
+file. Two layouts are read: `<emotion>/...` and `<part>/<emotion>/...` with the parts `train`,
+`validation` (or `val`) and `test`. Kaggle's copy of FER2013 has only train and test, but its file
+names still tell the three parts of the challenge, and what a file name tells comes first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fer_search.config import EMOTIONS, FACE_SIZE
+from fer_search.data.pictures import decode
+from fer_search.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+)
+"""Files with other endings (Thumbs.db, notes) are not pictures and are passed over."""
+
+MOST_SKIPPED, FEW = 0.01, 5
+"""A folder in which more than this share of the pictures can not be read is refused, unless they
+are a mere few."""
+
+_PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_OFFICIAL = {"training": "train", "publictest": "validation", "privatetest": "test"}
+_OFFICIAL_NAME = re.compile(r"(training|publictest|privatetest)_\d+", re.IGNORECASE)
+_KEY_VERSION = b"folder 1"
+"""Changes with everything that changes what is read out of the same files."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A file and what its place says about it."""
+
+    path: Path
+    origin: str
+    """Path relative to the folder that was read, with forward slashes."""
+    label: int
+    """Index into `EMOTIONS`."""
+    part: str
+    """`train`, `validation` or `test`, or empty if neither name nor folder says."""
+
+
+def scan(folder: Path) -> list[Picture]:
+    """List the pictures of a folder in a stable order, that of their relative paths.
+
+    Raises:
+        DataError: If the folder is missing, can not be listed or holds no pictures, if a folder in
+            it is neither an emotion nor a part, or if an emotion has no pictures.
+    """
+    pictures: list[Picture] = []
+    unknown: list[str] = []
+    for outer in _subfolders(folder):
+        part = _PARTS.get(outer.name.lower(), "")
+        for inner in _subfolders(outer) if part else [outer]:
+            if inner.name.lower() in EMOTIONS:
+                label = EMOTIONS.index(inner.name.lower())
+                pictures += _pictures(folder, inner, label=label, part=part)
+            else:
+                unknown.append(inner.relative_to(folder).as_posix())
+    if unknown:
+        raise DataError(
+            f"{folder}: unknown folders {', '.join(unknown[:10])}; "
+            f"known are the emotions {', '.join(EMOTIONS)} and the parts {', '.join(_PARTS)}",
+            hint="rename these folders, or move them away",
+        )
+    missing = sorted(set(range(len(EMOTIONS))) - {picture.label for picture in pictures})
+    if missing:
+        found = [name for i, name in enumerate(EMOTIONS) if i not in missing]
+        raise DataError(
+            f"{folder}: no pictures of {', '.join(EMOTIONS[i] for i in missing)}; "
+            f"found {', '.join(found) or 'no emotion at all'}",
+            hint="expected are folders named after the seven emotions with pictures in them, "
+            "or such folders in train, validation and test",
+        )
+    return sorted(pictures, key=lambda picture: picture.origin)
+
+
+def content_key(pictures: Iterable[Picture]) -> str:
+    """Digest the relative path and every byte of each picture into 32 hexadecimal digits."""
+    digest = hashlib.blake2b(_KEY_VERSION, digest_size=16)
+    for picture in pictures:
+        try:
+            data = picture.path.read_bytes()
+        except OSError as error:
+            data = repr(error.errno).encode()
+        name = os.fsencode(picture.origin)
+        digest.update(b"%d %d " % (len(name), len(data)) + name + data)
+    return digest.hexdigest()
+
+
+def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
+    """Decode all pictures; those that can not be read are named and left out.
+
+    Returns:
+        `images` (N, 48, 48) uint8; `labels` (N,) int64; `origins` and `splits`, (N,) strings; and
+        `skipped`, (K, 2) strings: origin and reason of the pictures that were left out.
+
+    Raises:
+        DataError: If too many pictures (`MOST_SKIPPED`) can not be read.
+    """
+    images = np.empty((len(pictures), FACE_SIZE, FACE_SIZE), np.uint8)
+    read: list[Picture] = []
+    skipped: list[tuple[str, str]] = []
+    for picture in _with_progress(pictures):
+        try:
+            images[len(read)] = decode(picture.path.read_bytes())
+            read.append(picture)
+        except OSError as error:
+            skipped.append((picture.origin, f"can not be opened ({error.strerror})"))
+        except DataError as error:
+            skipped.append((picture.origin, error.message))
+    if skipped:
+        _report(skipped, len(pictures))
+    return {
+        "images": images[: len(read)],
+        "labels": np.array([picture.label for picture in read], np.int64),
+        "origins": np.array([picture.origin for picture in read], np.str_),
+        "splits": np.array([picture.part for picture in read], np.str_),
+        "skipped": np.array(skipped, np.str_).reshape(-1, 2),
+    }
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders in `folder` by name, without hidden ones and those that unzipping on a Mac leaves."""
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        raise DataError(
+            f"{folder} can not be read as a folder: {error.strerror}",
+            hint="expected is a folder with one folder of pictures per emotion",
+        ) from error
+    return [path for path in inside if not path.name.startswith((".", "__MACOSX"))]
+
+
+def _pictures(root: Path, folder: Path, *, label: int, part: str) -> Iterator[Picture]:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+                path = Path(place, name)
+                official = _OFFICIAL_NAME.match(name)
+                yield Picture(
+                    path=path,
+                    origin=path.relative_to(root).as_posix(),
+                    label=label,
+                    part=_OFFICIAL[official[1].lower()] if official else part,
+                )
+
+
+def _with_progress(pictures: list[Picture]) -> Iterable[Picture]:
+    """Show a bar on a terminal, else say once what is being done."""
+    if not sys.stderr.isatty():
+        _log.info("Decoding %d pictures", len(pictures))
+        return pictures
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(pictures, "Decoding pictures", console=Console(stderr=True), transient=True)
+
+
+def _report(skipped: list[tuple[str, str]], n_pictures: int) -> None:
+    named = "; ".join(f"{origin} {reason}" for origin, reason in skipped[:FEW])
+    if len(skipped) > max(FEW, MOST_SKIPPED * n_pictures):
+        raise DataError(
+            f"{len(skipped)} of {n_pictures} pictures can not be read: {named}",
+            hint="remove or repair these files; was the download complete?",
+        )
+    _log.warning("Skipped %d of %d pictures: %s", len(skipped), n_pictures, named)

@@ -1,0 +1,64 @@
+"""From the bytes of a picture file to a face as the networks are fed: 48 x 48 grey pixels.
+
+Used by the reading of folders (`folders.py`). Files come from anywhere, so nothing about them is
+taken for granted: a header that promises a monster is refused before its pixels are decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+
+from fer_search.config import FACE_SIZE
+from fer_search.errors import DataError
+
+MOST_PIXELS = 40_000_000
+"""Width times height beyond which a picture is refused; a large camera's photo has 24 million."""
+
+_BROKEN = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError,
+           MemoryError, struct.error, zlib.error)  # fmt: skip
+"""What Pillow's decoders are known to raise on damaged files."""
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode a picture file of any size and colour.
+
+    The picture is turned upright as its EXIF data say, made grey, and if it has another size,
+    cut to its central square and scaled with antialiasing. Of an animation the first frame counts.
+
+    Args:
+        data: Content of a JPEG, PNG, or other file that Pillow reads.
+
+    Returns:
+        Shape (48, 48), uint8.
+
+    Raises:
+        DataError: If `data` is not a picture, is damaged or truncated, or promises more than
+            `MOST_PIXELS` pixels. The message is a short reason, without the file's name.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow: odd metadata, and sizes that are checked here
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+                if width * height > MOST_PIXELS:
+                    raise DataError(f"has {width} x {height} pixels, too many to be a face")
+                upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits, which convert() would clip instead of scale
+                upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
+            grey = upright.convert("L")
+            if grey.size != (FACE_SIZE, FACE_SIZE):
+                grey = ImageOps.fit(grey, (FACE_SIZE, FACE_SIZE), Image.Resampling.LANCZOS)
+            return np.array(grey, dtype=np.uint8)
+        except Image.DecompressionBombError as error:
+            raise DataError("has far too many pixels to be a face") from error
+        except UnidentifiedImageError as error:
+            raise DataError("is not a picture" if data else "is empty") from error
+        except _BROKEN as error:
+            raise DataError(f"is damaged ({error})") from error

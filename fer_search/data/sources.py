@@ -1,0 +1,139 @@
+"""Where faces come from: FER2013 by kagglehub, drawn ones, or a folder of pictures.
+
+The first step of every workflow that needs data: `load` gives `Faces`, which `splits.py` cuts into
+training, validation and test. A further source is one function and one line in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fer_search.config import EMOTIONS
+from fer_search.data import folders, synthetic
+from fer_search.data.packing import pack
+from fer_search.errors import DataError
+
+_KAGGLE_HANDLE = "msambare/fer2013/versions/1"
+"""With its version: a handle without one calls Kaggle even if the files are in the cache."""
+_KAGGLE_URL = "https://www.kaggle.com/datasets/msambare/fer2013"
+_N_SYNTHETIC = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Faces:
+    """All pictures of a source, before anything is dropped or split."""
+
+    name: str
+    """`fer2013`, `synthetic`, or the folder's path."""
+    source_url: str
+    """Where a person finds the pictures: a web page or a path."""
+    images: np.ndarray
+    """(N, 48, 48) uint8, a read-only map of the packed file."""
+    labels: np.ndarray
+    """(N,) int64, index into `EMOTIONS`."""
+    origins: np.ndarray
+    """(N,) strings: path within the source, or `synthetic/000123`."""
+    splits: np.ndarray
+    """(N,) strings: `train`, `validation`, `test` as the source says, or empty if it does not."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Origin and reason of pictures that could not be read."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load(data: str, *, seed: int) -> Faces:
+    """Open a source by name or path; its pictures are decoded once per machine, then mapped.
+
+    Args:
+        data: A name of `SOURCES`, or the path of a folder as `folders.py` describes it.
+        seed: Of the drawn faces; other sources do not depend on it.
+
+    Raises:
+        DataError: If the source is unknown, can not be fetched or read, or lacks an emotion.
+    """
+    if data in SOURCES:
+        return SOURCES[data](seed)
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "neither a known source nor a folder"
+        raise DataError(
+            f"data={data} is {found}",
+            hint=f"choose {' or '.join(SOURCES)}, or the path of a folder with one folder of "
+            f"pictures per emotion ({', '.join(EMOTIONS)})",
+        )
+    return _from_folder(folder, name=str(folder), url=str(folder.resolve()))
+
+
+def _from_fer2013(_: int) -> Faces:
+    return _from_folder(_fetch(), name="fer2013", url=_KAGGLE_URL)
+
+
+def _from_synthetic(seed: int) -> Faces:
+    key = hashlib.blake2b(f"{synthetic.VERSION} {_N_SYNTHETIC} {seed}".encode(), digest_size=16)
+    packed = pack(key.hexdigest(), lambda: _drawn(seed))
+    return Faces(
+        name="synthetic",
+        source_url=f"fer_search.data.synthetic, version {synthetic.VERSION}, seed {seed}",
+        origins=np.array([f"synthetic/{i:06}" for i in range(_N_SYNTHETIC)]),
+        splits=np.full(_N_SYNTHETIC, ""),
+        images=packed["images"],
+        labels=packed["labels"],
+    )
+
+
+def _drawn(seed: int) -> dict[str, np.ndarray]:
+    images, labels = synthetic.draw(_N_SYNTHETIC, seed)
+    return {"images": images, "labels": labels}
+
+
+SOURCES: Mapping[str, Callable[[int], Faces]] = {
+    "fer2013": _from_fer2013,
+    "synthetic": _from_synthetic,
+}
+"""Sources by name; each takes the seed."""
+
+
+def _from_folder(folder: Path, *, name: str, url: str) -> Faces:
+    pictures = folders.scan(folder)
+    packed = pack(folders.content_key(pictures), lambda: folders.read(pictures))
+    return Faces(
+        name=name,
+        source_url=url,
+        images=packed["images"],
+        labels=packed["labels"],
+        origins=packed["origins"],
+        splits=packed["splits"],
+        skipped=tuple((str(origin), str(reason)) for origin, reason in packed["skipped"]),
+    )
+
+
+def _fetch() -> Path:
+    """Folder of FER2013 in kagglehub's cache; downloaded if it is not there."""
+    import kagglehub
+    from kagglehub import exceptions
+
+    try:
+        return Path(kagglehub.dataset_download(_KAGGLE_HANDLE))
+    except (
+        OSError,  # of the network too: the exceptions of requests derive from it
+        zipfile.BadZipFile,
+        exceptions.BackendError,
+        exceptions.CredentialError,
+        exceptions.DataCorruptionError,
+        exceptions.KaggleEnvironmentError,
+        exceptions.NotFoundError,
+        exceptions.UnauthenticatedError,
+    ) as error:
+        raise DataError(
+            f"FER2013 could not be fetched from {_KAGGLE_URL}: {error}",
+            hint="if Kaggle asks who you are, set KAGGLE_USERNAME and KAGGLE_KEY; without network, "
+            "put the files into kagglehub's cache (KAGGLEHUB_CACHE) or give their folder with "
+            "data=PATH; data=synthetic needs no download at all",
+        ) from error

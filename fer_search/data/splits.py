@@ -1,0 +1,218 @@
+"""Training, validation and test out of the faces of a source, without a picture in two of them.
+
+The official split holds where the source tells one. Exact repeats and label conflicts leave
+training, and validation loses what test shares, because the search chooses on validation. Test is
+the benchmark that others report on, hence never cut. What left, and why, is in the report that
+every study keeps as `data.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import EMOTIONS
+from fer_search.data import duplicates
+from fer_search.data.duplicates import PARTS
+from fer_search.data.sources import Faces
+from fer_search.data.stratified import choose
+from fer_search.errors import DataError
+
+_TRAIN, _VALIDATION, _TEST = range(len(PARTS))
+_LEFT = -1
+"""Stands for the part of a picture that is in none."""
+_HELD_OUT = 0.1
+"""Share of validation, and of test, where the source does not tell them."""
+_N_EXAMPLES = 20
+"""Most pictures that the report names for each reason."""
+
+_OFFICIAL, _FROM_TRAIN, _SEEDED = "official", "a tenth of train for validation", "seeded 80/10/10"
+_KINDS = {
+    frozenset(PARTS): _OFFICIAL,
+    frozenset({"train", "test"}): _FROM_TRAIN,
+    frozenset({"train"}): _SEEDED,
+    frozenset({""}): _SEEDED,
+}
+"""How to split, by the parts that the source tells."""
+_HELD_OUT_PARTS: Mapping[str, tuple[int, ...]] = {
+    _OFFICIAL: (),
+    _FROM_TRAIN: (_VALIDATION,),
+    _SEEDED: (_VALIDATION, _TEST),
+}
+"""What has to be held out of the training pictures for that."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The pictures of training, validation or test."""
+
+    packed: np.ndarray = dataclasses.field(repr=False)
+    """All pictures of the source, (M, 48, 48) uint8, a map of the packed file."""
+    indices: np.ndarray = dataclasses.field(repr=False)
+    """Which of them are in this split, (N,) int64, rising."""
+    labels: np.ndarray = dataclasses.field(repr=False)
+    """(N,) int64, index into `EMOTIONS`."""
+    origins: np.ndarray = dataclasses.field(repr=False)
+    """(N,) strings, see `Faces.origins`."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """(N, 48, 48) uint8, copied out of the packed pictures at the first use."""
+        images: np.ndarray = np.asarray(self.packed)[self.indices]
+        return images
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Splits:
+    """What a study trains on, chooses on and is tested on."""
+
+    train: Split
+    validation: Split
+    test: Split
+    train_digest: str
+    """32 hexadecimal digits over every image and label, in order, of training and validation."""
+    test_digest: str
+    """The same over test."""
+    report: Mapping[str, Any]
+    """Source, counts, what was left out and why, digests; JSON-ready, see `summary`."""
+
+
+def split(faces: Faces, *, limit: int, seed: int) -> Splits:
+    """Split the faces of a source; the same faces, limit and seed give the same splits.
+
+    Args:
+        faces: What `sources.load` gave.
+        limit: At most so many pictures for training and so many for validation, in the proportions
+            of the emotions, of which each keeps at least one; 0 for all. Test stays whole.
+        seed: Of what is chosen by chance; the official split without a limit does not need it.
+
+    Raises:
+        DataError: If the source tells parts that do not make a split, or if an emotion has no
+            pictures in one of the parts.
+    """
+    kind = _kind(faces)
+    parts = np.array([PARTS.index(part or "train") for part in faces.splits.tolist()])
+    dropped = duplicates.find(faces.images, faces.labels, parts)
+    for positions in dropped.values():
+        parts[positions] = _LEFT
+    n_held_out = round(_HELD_OUT * np.count_nonzero(parts == _TRAIN))
+    for part in _HELD_OUT_PARTS[kind]:
+        pool = np.flatnonzero(parts == _TRAIN)
+        parts[pool[choose(faces.labels[pool], n_held_out, seed=(seed, part))]] = part
+    for part in (_TRAIN, _VALIDATION) if limit else ():
+        whole = np.flatnonzero(parts == part)
+        parts[whole] = _LEFT
+        parts[whole[choose(faces.labels[whole], limit, seed=(seed, part))]] = part
+
+    train, validation, test = (_take(faces, parts == part) for part in range(len(PARTS)))
+    splits = Splits(
+        train=train,
+        validation=validation,
+        test=test,
+        train_digest=_digest(train, validation),
+        test_digest=_digest(test),
+        report={},
+    )
+    _refuse_missing(splits, faces, limit=limit)
+    report = _report(splits, faces, dropped) | {"split": kind, "limit": limit, "seed": seed}
+    return dataclasses.replace(splits, report=report)
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Tell a report in one line, for the log: counts, and what was left out and why."""
+    used = [f"{part} {sum(counts.values()):,}" for part, counts in report["counts"].items()]
+    left = [f"{row['count']:,} {reason}" for reason, row in report["dropped"].items()]
+    if report["skipped"]["count"]:
+        left.append(f"{report['skipped']['count']:,} unreadable")
+    limit = f", limit {report['limit']:,}" if report["limit"] else ""
+    return (
+        f"{report['source']}, split {report['split']}{limit}: {', '.join(used)}; "
+        f"left out: {', '.join(left) or 'nothing'}"
+    )
+
+
+def _kind(faces: Faces) -> str:
+    told = frozenset(np.unique(faces.splits).tolist())
+    if told not in _KINDS:
+        names = " and ".join(part for part in PARTS if part in told)
+        some = "only some of its pictures tell" if "" in told else "its pictures tell"
+        raise DataError(
+            f"{faces.source_url}: {some} a part, {names}; "
+            "expected train, validation and test, or train and test, or none at all",
+            hint="without test, rename validation to test (validation is then taken from train); "
+            "put pictures that tell no part into the folder of one",
+        )
+    return _KINDS[told]
+
+
+def _take(faces: Faces, those: np.ndarray) -> Split:
+    return Split(
+        packed=faces.images,
+        indices=np.flatnonzero(those),
+        labels=np.asarray(faces.labels)[those],
+        origins=np.asarray(faces.origins)[those],
+    )
+
+
+def _refuse_missing(splits: Splits, faces: Faces, *, limit: int) -> None:
+    for part in PARTS:
+        labels = getattr(splits, part).labels
+        missing = [name for i, name in enumerate(EMOTIONS) if i not in labels]
+        if missing:
+            raise DataError(
+                f"{faces.source_url}: no pictures of {', '.join(missing)} for {part}"
+                + (f" with limit={limit}" if limit else ""),
+                hint="every emotion needs pictures in training, validation and test, not counting "
+                f"repeats; a limit must be at least {len(EMOTIONS)}",
+            )
+
+
+def _digest(*parts: Split) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(b"%d pictures" % len(part))  # so that none can move over the boundary
+        digest.update(part.images.data)
+        digest.update(part.labels.astype("<i8").data)
+    return digest.hexdigest()
+
+
+def _report(splits: Splits, faces: Faces, dropped: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "source": faces.name,
+        "url": faces.source_url,
+        "pictures": len(faces),
+        "counts": {
+            part: dict(
+                zip(
+                    EMOTIONS,
+                    np.bincount(getattr(splits, part).labels, minlength=len(EMOTIONS)).tolist(),
+                    strict=True,
+                )
+            )
+            for part in PARTS
+        },
+        "dropped": {
+            reason: {
+                "count": len(positions),
+                "examples": faces.origins[positions[:_N_EXAMPLES]].tolist(),
+            }
+            for reason, positions in dropped.items()
+        },
+        "skipped": {
+            "count": len(faces.skipped),
+            "examples": [
+                {"origin": origin, "reason": reason}
+                for origin, reason in faces.skipped[:_N_EXAMPLES]
+            ],
+        },
+        "train_digest": splits.train_digest,
+        "test_digest": splits.test_digest,
+    }

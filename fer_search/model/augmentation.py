@@ -1,0 +1,100 @@
+"""How training pictures are varied: one Keras layer for each kind of `config.Augmentation`.
+
+`classifier` puts the layers in front of the network, in the training view only. They compute in
+float32 whatever the precision of training, because bfloat16 has no room for coordinates, and they
+keep pixels within 0..255. A new kind is a field of `config.Augmentation` and an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import Augmentation
+
+_PIXELS = (0, 255)
+_FILL = "nearest"
+"""What comes in from outside the picture: its edge goes on. All Keras backends can do it alike."""
+
+
+def build(augmentation: Augmentation, seed: int) -> list[Any]:
+    """Make the layers of all kinds whose strength is not 0, in the order of the table.
+
+    Args:
+        augmentation: The strengths.
+        seed: In [0, 2**32); each kind draws from a stream of its own.
+
+    Returns:
+        Keras layers from (B, H, W, C) to the same shape, float32, that do nothing at inference.
+    """
+    import keras
+
+    layers = []
+    seeds = np.random.SeedSequence(seed).generate_state(len(AUGMENTATIONS))
+    for (kind, make), layer_seed in zip(AUGMENTATIONS.items(), seeds, strict=True):
+        if strength := float(getattr(augmentation, kind)):
+            layer = make(strength, name=kind, seed=int(layer_seed), dtype="float32")
+            # Keras lets no layer be compiled by XLA that TensorFlow can not; then JAX would run
+            # the whole model step by step.
+            layer.supports_jit |= keras.backend.backend() == "jax"
+            layers.append(layer)
+    return layers
+
+
+def _rotation(degrees: float, **common: Any) -> Any:
+    from keras import layers
+
+    return layers.RandomRotation(degrees / 360, fill_mode=_FILL, **common)
+
+
+def _shift(share: float, **common: Any) -> Any:
+    from keras import layers
+
+    return layers.RandomTranslation(share, share, fill_mode=_FILL, **common)
+
+
+def _zoom(share: float, **common: Any) -> Any:
+    from keras import layers
+
+    return layers.RandomZoom(share, fill_mode=_FILL, **common)  # one factor keeps the aspect
+
+
+def _flip(_on: float, **common: Any) -> Any:
+    from keras import layers
+
+    return layers.RandomFlip("horizontal", **common)
+
+
+def _brightness(share: float, **common: Any) -> Any:
+    from keras import layers
+
+    return layers.RandomBrightness(share, value_range=_PIXELS, **common)
+
+
+def _contrast(share: float, **common: Any) -> Any:
+    from keras import layers
+
+    # A pair, because Keras reads a single number as (0, share): contrast would only ever rise.
+    return layers.RandomContrast((share, share), value_range=_PIXELS, **common)
+
+
+def _erasing(probability: float, **common: Any) -> Any:
+    """Random erasing with noise, on 2 to 33 % of the picture; https://arxiv.org/abs/1708.04896."""
+    from keras import layers
+
+    # A pair, because Keras draws the probability from (0, p) when it gets a single number.
+    return layers.RandomErasing((probability, probability), value_range=_PIXELS, **common)
+
+
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    "rotation": _rotation,
+    "shift": _shift,
+    "zoom": _zoom,
+    "flip": _flip,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "erasing": _erasing,
+}
+"""Kind to a function of strength that makes the layer; the kinds are `Augmentation.KINDS`."""

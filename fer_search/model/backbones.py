@@ -1,0 +1,213 @@
+"""The backbones: networks that turn a face into features, cut into five named stages.
+
+`classifier` puts one between preprocessing and head, `unfreeze` says which of its stages train.
+A new one is an entry of `BACKBONES`, its name in `config.BACKBONES`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fer_search.config import SMALLEST_IMAGE
+from fer_search.errors import WeightsError
+
+NO_WEIGHTS, IMAGENET = "none", "imagenet"
+"""Values of `weights` that are not the path of a file."""
+
+_BATCH_NORM_MOMENTUM = 0.9
+"""Of the running statistics. Keras's 0.99 forgets the initial ones over several hundred steps;
+until then validation looks like chance, and pruners judge a network by its first epochs."""
+
+_Network = Callable[[int, str | None], Any]
+"""Builds a `keras.Model` from the side of the picture and Keras's own `weights` argument."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """An entry of the catalogue."""
+
+    network: _Network
+    application: str
+    """Its name in `keras.applications`, which has ImageNet weights of it; empty if it has none."""
+    scale: float
+    """Pixels in 0..255 are multiplied by this, then `offset` is added, as the weights expect."""
+    offset: tuple[float, float, float]
+    """Per channel."""
+    stages: Mapping[str, tuple[str, ...]]
+    """Five stages from input to output: name, and how the names of its layers begin."""
+    source: str
+    """The paper."""
+
+    def build(self, image_size: int, weights: str = NO_WEIGHTS) -> Any:
+        """Build the network under Keras's current dtype policy.
+
+        Args:
+            image_size: Side of the square pictures in pixels, at least 32.
+            weights: `imagenet`, `none`, or the path of a weights file.
+
+        Returns:
+            A `keras.Model` from (B, image_size, image_size, 3), scaled, to feature maps.
+
+        Raises:
+            WeightsError: If the weights can not be had, or are of another network.
+        """
+        if weights == IMAGENET:
+            model = self._pretrained(image_size)
+        else:
+            model = self.network(image_size, None)
+            if weights != NO_WEIGHTS:
+                _load(model, Path(weights).expanduser())
+        for layer in model.layers:
+            if hasattr(layer, "moving_mean"):
+                layer.momentum = _BATCH_NORM_MOMENTUM
+        return model
+
+    def stage_of(self, layer: str) -> str:
+        """Name the stage that a layer with weights belongs to.
+
+        Raises:
+            ValueError: If the stages do not cover the layer exactly once.
+        """
+        found = [stage for stage, starts in self.stages.items() if layer.startswith(starts)]
+        if len(found) != 1:
+            raise ValueError(f"layer {layer} is in {len(found)} of the stages {list(self.stages)}")
+        return found[0]
+
+    def _pretrained(self, image_size: int) -> Any:
+        if not self.application:
+            raise WeightsError(
+                "there are no ImageNet weights of this backbone, it is trained from scratch",
+                hint="weights=none, or other backbones",
+            )
+        try:
+            return self.network(image_size, IMAGENET)
+        except Exception as error:  # Keras raises no narrower class when a download fails
+            file = f"{self.application.lower()}.weights.h5"
+            raise WeightsError(
+                f"no ImageNet weights of {self.application}: {_in_short(error)}",
+                hint="weights=none trains from scratch. Or, on a machine with a network, "
+                f"keras.applications.{self.application}(include_top=False).save_weights('{file}'),"
+                f" and here weights={file}; or copy its ~/.keras/models to this machine",
+            ) from error
+
+
+def unfreeze(model: Any, name: str, depth: int) -> None:
+    """Let the last stages of a backbone train and freeze the others.
+
+    A frozen BatchNormalization also keeps to its running statistics while the rest trains: that
+    is Keras's rule for `trainable=False`.
+
+    Args:
+        model: What `BACKBONES[name].build` gave.
+        name: Of the backbone.
+        depth: Number of stages that train, counted from the output, in [0, 5].
+    """
+    backbone = BACKBONES[name]
+    stages = list(backbone.stages)
+    training = stages[len(stages) - depth :]
+    for layer in model.layers:
+        if layer.weights:
+            layer.trainable = backbone.stage_of(layer.name) in training
+
+
+def check_weights(name: str, weights: str) -> None:
+    """Fetch or read pretrained weights once, so that a search is refused before its first trial.
+
+    Args:
+        name: Of the backbone.
+        weights: `imagenet`, `none`, or the path of a weights file.
+
+    Raises:
+        WeightsError: If the weights can not be had, or are of another network.
+    """
+    if weights == NO_WEIGHTS:
+        return
+    try:
+        BACKBONES[name].build(SMALLEST_IMAGE, weights)
+    except WeightsError as error:
+        raise WeightsError(f"weights={weights} for {name}: {error.message}", error.hint) from error
+
+
+def _load(model: Any, file: Path) -> None:
+    if not file.is_file():
+        raise WeightsError(f"{file} is not a file", hint="weights=none trains from scratch")
+    try:
+        model.load_weights(file)
+    except (OSError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{file} does not fit {model.name}: {_in_short(error)}",
+            hint="expected what Model.save_weights('….weights.h5') wrote for this network built "
+            "with include_top=False",
+        ) from error
+
+
+def _in_short(error: Exception) -> str:
+    """The first sentences of Keras's long messages, on one line."""
+    return re.sub(r"\s+", " ", str(error)).strip()[:240]
+
+
+def _vgg16(image_size: int, weights: str | None) -> Any:
+    import keras
+
+    return keras.applications.VGG16(
+        include_top=False, weights=weights, input_shape=(image_size, image_size, 3)
+    )
+
+
+def _resnet50(image_size: int, weights: str | None) -> Any:
+    import keras
+
+    return keras.applications.ResNet50(
+        include_top=False, weights=weights, input_shape=(image_size, image_size, 3)
+    )
+
+
+def _tiny(image_size: int, _weights: str | None) -> Any:
+    """VGG in miniature, some 190,000 weights: five times convolution, pooling, norm and ReLU.
+
+    LayerNormalization knows no running statistics, so that validation is right from the first
+    epoch; after pooling it has a quarter of the work.
+    """
+    from keras import Model, layers
+
+    inputs = x = layers.Input((image_size, image_size, 3))
+    for i, filters in enumerate((16, 32, 64, 96, 128), start=1):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"stage{i}_conv")(x)
+        x = layers.MaxPooling2D(name=f"stage{i}_pool")(x)
+        x = layers.LayerNormalization(name=f"stage{i}_norm")(x)
+        x = layers.Activation("relu", name=f"stage{i}_relu")(x)
+    return Model(inputs, x, name="tiny")
+
+
+_CAFFE: dict[str, Any] = {"scale": 1.0, "offset": (-103.939, -116.779, -123.68)}
+"""ImageNet's mean colour leaves, blue first: `preprocess_input` of these two applications."""
+
+BACKBONES: dict[str, Backbone] = {
+    "vgg16": Backbone(
+        network=_vgg16,
+        application="VGG16",
+        **_CAFFE,
+        stages={f"block{i}": (f"block{i}_",) for i in range(1, 6)},
+        source="https://arxiv.org/abs/1409.1556",
+    ),
+    "resnet50": Backbone(
+        network=_resnet50,
+        application="ResNet50",
+        **_CAFFE,
+        stages={"conv1": ("conv1_", "pool1_"), **{f"conv{i}": (f"conv{i}_",) for i in range(2, 6)}},
+        source="https://arxiv.org/abs/1512.03385",
+    ),
+    "tiny": Backbone(
+        network=_tiny,
+        application="",
+        scale=1 / 127.5,
+        offset=(-1.0, -1.0, -1.0),
+        stages={f"stage{i}": (f"stage{i}_",) for i in range(1, 6)},
+        source="https://arxiv.org/abs/1409.1556",
+    ),
+}
+"""Name to backbone; the names are `config.BACKBONES`."""

@@ -1,0 +1,100 @@
+"""One network, seen twice: as it is trained, and as it is stored.
+
+    face (48, 48, 1), 0..255
+      -> augmentation             in the training view only
+      -> Resizing                 unless the picture has its size already
+      -> three equal channels -> preprocessing -> backbone          see `backbones`
+      -> GlobalAveragePooling -> LayerNormalization -> Dropout -> [Dense -> Dropout]
+      -> probabilities (7,)
+
+`training` trains what `build` gives; what leaves it is an `inference_copy`: float32, without
+augmentation, of Keras's own layers only, so that its `.keras` file opens without this package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import keras
+from keras import layers
+
+from fer_search.config import EMOTIONS, FACE_SIZE, TrialConfig
+from fer_search.model import augmentation
+from fer_search.model.backbones import BACKBONES, NO_WEIGHTS, unfreeze
+
+
+def build(config: TrialConfig) -> keras.Model:
+    """Build the network to train, under Keras's current dtype policy.
+
+    The initial weights are random by Keras's global seed; the backbone then gets its pretrained
+    ones, if any, and its first stages are frozen as `config.unfreeze_depth` says.
+
+    Args:
+        config: Of the trial.
+
+    Returns:
+        A model from faces (B, 48, 48, 1), uint8 or float in 0..255, to probabilities (B, 7) in
+        float32, not compiled. Its backbone is the layer named `config.backbone`.
+
+    Raises:
+        WeightsError: If the pretrained weights can not be had, or are of another network.
+    """
+    varied = augmentation.build(config.augmentation, config.seed)
+    model = _network(config, weights=config.weights, varied=varied)
+    unfreeze(model.get_layer(config.backbone), config.backbone, config.unfreeze_depth)
+    return model
+
+
+def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
+    """Copy a trained network for storing: float32, without augmentation, weights as they are now.
+
+    Args:
+        model: What `build` gave for `config`.
+        config: Of the trial.
+
+    Returns:
+        A model with the same inputs and outputs, not compiled.
+    """
+    with _dtype_policy("float32"):
+        copy = _network(config, weights=NO_WEIGHTS, varied=())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _network(
+    config: TrialConfig, *, weights: str, varied: Iterable[keras.layers.Layer]
+) -> keras.Model:
+    backbone = BACKBONES[config.backbone]
+    faces = x = layers.Input((FACE_SIZE, FACE_SIZE, 1), name="faces")
+    for layer in varied:
+        x = layer(x)
+    if config.image_size != FACE_SIZE:
+        size = (config.image_size, config.image_size)
+        x = layers.Resizing(*size, interpolation="bilinear", dtype="float32", name="resizing")(x)
+    x = layers.Concatenate(dtype="float32", name="three_channels")([x, x, x])
+    x = layers.Rescaling(
+        backbone.scale, list(backbone.offset), dtype="float32", name="preprocessing"
+    )(x)
+    x = backbone.build(config.image_size, weights)(x)
+    x = layers.GlobalAveragePooling2D(name="pooling")(x)
+    x = layers.LayerNormalization(name="norm")(x)  # has no running statistics that lag behind
+    x = layers.Dropout(config.dropout, name="dropout")(x)
+    if config.head_units:
+        x = layers.Dense(config.head_units, activation="relu", name="hidden")(x)
+        x = layers.Dropout(config.dropout, name="hidden_dropout")(x)
+    probabilities = layers.Dense(
+        len(EMOTIONS), activation="softmax", dtype="float32", name="emotions"
+    )(x)
+    return keras.Model(faces, probabilities, name="emotion_classifier")
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Set Keras's global dtype policy for a while."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,152 @@
+"""What surrounds the weights of a stored model: its code, signature, example and requirements."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import keras
+import mlflow.pyfunc
+import numpy as np
+import pandas
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+from PIL import Image
+
+from fer_search.config import EMOTIONS, FACE_SIZE
+
+PREDICTOR = Path(__file__).with_name("predictor.py")
+"""The code that is stored with every model; it runs without this package."""
+
+_PACKAGES = ("keras", "mlflow", "numpy", "pandas", "pillow")
+_BACKEND_PACKAGES = {
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "jax": ("jax",),
+    "torch": ("torch",),
+}
+"""Packages that may bring a backend; the first one that is installed counts."""
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # "Validating input example …"
+
+
+def signature() -> ModelSignature:
+    """Describe the table that a stored model takes and the one that it answers."""
+    answers = [ColSpec("double", name, required=False) for name in ("probability", *EMOTIONS)]
+    emotion, error = (ColSpec("string", name, required=False) for name in ("emotion", "error"))
+    return ModelSignature(Schema([ColSpec("string", "image")]), Schema([emotion, *answers, error]))
+
+
+def input_example() -> pandas.DataFrame:
+    """Make a table of one picture, a grey ramp as PNG, that a stored model can answer."""
+    ramp = np.tile(np.linspace(0, 255, FACE_SIZE).astype(np.uint8), (FACE_SIZE, 1))
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, "PNG")
+    return pandas.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
+
+
+def pip_requirements() -> list[str]:
+    """Pin what a stored model needs to what is installed now, Keras's backend included."""
+    versions = {name: _version(name) for name in _BACKEND_PACKAGES[keras.config.backend()]}
+    backend = next(name for name, version in versions.items() if version)
+    return [f"{name}=={_version(name)}" for name in (*_PACKAGES, backend)]
+
+
+def log_model(
+    client: MlflowClient,
+    *,
+    run_id: str,
+    experiment_id: str,
+    keras_file: Path,
+    name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> str:
+    """Store a Keras model in MLflow as an output of a run.
+
+    Nothing but `client` is used: no active run is needed or left behind, and the global tracking
+    address does not matter. The metrics that the run has at step 0, those of the finished model,
+    are linked to it. A call that was cut short is finished by calling again; after that, calling
+    again changes nothing.
+
+    Args:
+        client: Of the store that holds the run.
+        run_id: The run that trained the model; it may have ended.
+        experiment_id: The experiment of that run.
+        keras_file: The inference model, from (N, 48, 48, 1) in [0, 255] to (N, 7) probabilities.
+        name: What the tracking UI calls the model; one run has one model of a name.
+        params: What the tracking UI shows as the model's parameters.
+        tags: Tags of the logged model.
+
+    Returns:
+        The id of the logged model: it loads as `models:/<id>`.
+
+    Raises:
+        FileNotFoundError: If there is no `keras_file`.
+        MlflowException: If the store refuses or can not be reached.
+    """
+    keras_file = keras_file.resolve(strict=True)
+    model = _begun_model(client, run_id, experiment_id, name) or client.create_logged_model(
+        experiment_id, name, run_id, dict(tags), dict(params)
+    )
+    if model.status == LoggedModelStatus.READY:
+        return str(model.model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, "model")
+        mlflow.pyfunc.save_model(
+            package,
+            mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id),
+            python_model=str(PREDICTOR),
+            artifacts={"model": keras_file.as_uri()},  # a path would be taken for a URI, too
+            model_config={"emotions": list(EMOTIONS), "backend": keras.config.backend()},
+            signature=signature(),
+            input_example=input_example(),
+            pip_requirements=pip_requirements(),
+        )
+        client.log_model_artifacts(model.model_id, str(package))
+    run = client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in [output.model_id for output in outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_batch(run_id, metrics=_final_metrics(run, model.model_id))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def _begun_model(
+    client: MlflowClient, run_id: str, experiment_id: str, name: str
+) -> LoggedModel | None:
+    """Find the model that an earlier call, perhaps cut short, created for this run."""
+    found = client.search_logged_models(
+        [experiment_id], f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+    )
+    return found[0] if found else None
+
+
+def _final_metrics(run: Run, model_id: str) -> list[Metric]:
+    """Repeat the run's metrics at step 0, linked to the model.
+
+    The run does not get them twice, because MLflow drops a value that it has at the same time.
+    """
+    run_id = run.info.run_id
+    return [
+        Metric(metric.key, metric.value, metric.timestamp, 0, model_id=model_id, run_id=run_id)
+        for metric in run.data.to_proto().metrics  # `data.metrics` has neither step nor time
+        if metric.step == 0
+    ]
+
+
+def _version(package: str) -> str:
+    """Installed version without a local part (`+cpu`), which no index has; empty if missing."""
+    try:
+        return metadata.version(package).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,197 @@
+"""The model as MLflow stores and serves it: a table of pictures in, a table of emotions out.
+
+MLflow copies this one file beside the `.keras` file and runs it wherever the model is loaded, so it
+needs nothing else of this package ("models from code"), and nothing in it is a pickle.
+"""
+
+import base64
+import io
+import os
+import re
+import sys
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from PIL import Image, ImageOps
+
+LONGEST_TEXT = 28_000_000
+"""Characters of base64 that are looked at: a file of 20 MiB."""
+MOST_PIXELS = 40_000_000
+"""Size, as the header tells it, up to which a picture is decoded."""
+BATCH = 256
+
+_DATA_URL = re.compile(r"\s*data:image/[\w.+-]+;base64,")
+
+
+class _BadPictureError(ValueError):
+    """A row is no picture; the message is what its caller reads."""
+
+
+class EmotionPredictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Answers which emotion a face shows, from a Keras model alone."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the Keras model.
+
+        Args:
+            context: Gives the path of the `.keras` file, which takes (N, S, S, 1) in [0, 255] and
+                answers (N, C) probabilities, as `artifacts["model"]`. `model_config` names the C
+                classes as `emotions` and, as `backend`, what Keras shall run on if nobody says.
+
+        Raises:
+            ValueError: If the model does not take square grey pictures or answers another number
+                of classes than there are emotions.
+        """
+        if "keras" not in sys.modules:  # else its backend is chosen already
+            os.environ.setdefault("KERAS_BACKEND", context.model_config["backend"])
+        import keras
+
+        self.emotions: list[str] = list(context.model_config["emotions"])
+        path = context.artifacts["model"]
+        self.model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        taken, answered = self.model.input_shape, self.model.output_shape
+        self.size: int = taken[1]
+        if taken[1:] != (self.size, self.size, 1) or answered[1:] != (len(self.emotions),):
+            raise ValueError(
+                f"expected a model from (N, S, S, 1) to (N, {len(self.emotions)}), "
+                f"got one from {taken} to {answered}"
+            )
+
+    def predict_images(self, images: np.ndarray) -> np.ndarray:
+        """Answer for pictures that are already arrays.
+
+        Args:
+            images: Grey (N, H, W) or colour (N, H, W, 3), uint8. Of another size than the model's,
+                the central square is scaled to it.
+
+        Returns:
+            Probability of every emotion, shape (N, C), float32; (0, C) for no picture.
+
+        Raises:
+            ValueError: If `images` has another shape or type.
+        """
+        shape = images.shape
+        grey, colour = images.ndim == 3, images.ndim == 4 and shape[-1] == 3
+        if images.dtype != np.uint8 or not (grey or colour) or 0 in shape[1:]:
+            raise ValueError(
+                f"expected images (N, H, W) or (N, H, W, 3) in uint8, got {shape} in {images.dtype}"
+            )
+        if shape[1:] != (self.size, self.size):
+            images = self._stacked([self._face(Image.fromarray(image)) for image in images])
+        starts = range(0, len(images), BATCH)
+        answers = [
+            self.model.predict_on_batch(images[start : start + BATCH, ..., np.newaxis])
+            for start in starts
+        ]
+        nothing = np.empty((0, len(self.emotions)))
+        return np.concatenate([nothing, *answers]).astype(np.float32)
+
+    def predict(
+        self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
+    ) -> pandas.DataFrame:
+        """Answer for encoded pictures.
+
+        Args:
+            context: Not used.
+            model_input: One column `image`: the base64 text of a JPEG or PNG of any size, grey or
+                colour, with or without a `data:` prefix. Never a path or an address: a server
+                reads no files for its callers.
+            params: Not used.
+
+        Returns:
+            One row per picture, in the order and under the index of `model_input`: the most
+            probable `emotion`, its `probability`, the probability of every emotion, and `error`. A
+            row that is no picture has nulls and the reason in `error`; the other rows have their
+            answer and no error.
+
+        Raises:
+            MlflowException: If there is no column `image`, or no row is a picture (a client error).
+        """
+        if "image" not in model_input:
+            raise MlflowException(
+                f"expected a column 'image', got {', '.join(map(str, model_input)) or 'none'}",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        faces: list[np.ndarray] = []
+        errors: list[str | None] = []
+        for cell in model_input["image"]:
+            try:
+                faces.append(self._face(_decoded(cell)))
+                errors.append(None)
+            except _BadPictureError as error:
+                errors.append(str(error))
+        if errors and not faces:
+            raise MlflowException(
+                f"none of the {len(errors)} rows is a picture; the first one: {errors[0]}",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        return self._table(self.predict_images(self._stacked(faces)), errors, model_input.index)
+
+    def _table(
+        self, probabilities: np.ndarray, errors: list[str | None], index: pandas.Index
+    ) -> pandas.DataFrame:
+        """Spread answers, shape (M, C), over the rows that have no error, nulls over the others."""
+        best = probabilities.argmax(axis=1)
+        columns = {
+            "emotion": np.array(self.emotions, object)[best],
+            "probability": probabilities.max(axis=1, initial=0).astype(float),
+            **dict(zip(self.emotions, probabilities.T.astype(float), strict=True)),
+        }
+        good = [row for row, error in enumerate(errors) if error is None]
+        table = pandas.DataFrame(columns, index=good)
+        if len(good) < len(errors):  # None, not NaN, which MLflow's server would put into its JSON
+            table = table.astype(object).reindex(range(len(errors)))
+            table = table.where(table.notna(), None)
+        table["error"] = pandas.Series(errors, table.index, object)
+        return table.set_axis(index)
+
+    def _face(self, image: Image.Image) -> np.ndarray:
+        """Cut a picture's central square, grey and scaled with antialiasing to (S, S) uint8."""
+        side = self.size, self.size
+        grey = image.convert("L")
+        return np.asarray(
+            grey if grey.size == side else ImageOps.fit(grey, side, Image.Resampling.LANCZOS)
+        )
+
+    def _stacked(self, faces: list[np.ndarray]) -> np.ndarray:
+        return np.reshape(faces, (-1, self.size, self.size)).astype(np.uint8)
+
+
+def _decoded(text: Any) -> Image.Image:
+    """Read base64 text as a picture, upright and grey, in bounded memory.
+
+    Raises:
+        _BadPictureError: If it is anything else than a JPEG or PNG of up to `MOST_PIXELS`.
+    """
+    if not isinstance(text, str):
+        raise _BadPictureError(f"expected the base64 text of a JPEG or PNG, got {text!r:.40}")
+    if len(text) > LONGEST_TEXT:
+        raise _BadPictureError(f"the text has {len(text):,} characters, more than {LONGEST_TEXT:,}")
+    try:
+        start = prefix.end() if (prefix := _DATA_URL.match(text)) else 0
+        data = base64.b64decode("".join(text[start:].split()), validate=True)
+    except ValueError:
+        raise _BadPictureError(f"not the base64 text of a JPEG or PNG: {text[:40]!r}") from None
+    try:
+        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])  # reads the header alone
+        if image.width * image.height <= MOST_PIXELS:
+            return ImageOps.exif_transpose(_grey(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pass  # Pillow's own limit lies above ours
+    except Exception:  # damaged bytes make Pillow's decoders raise almost anything
+        raise _BadPictureError(f"not a readable JPEG or PNG ({len(data):,} bytes)") from None
+    raise _BadPictureError(f"the picture has more than {MOST_PIXELS:,} pixels")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Decode to 8 bit grey; transparency is dropped."""
+    if image.mode.startswith("I"):  # 16 bit, which convert() would clip instead of scale
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("L")
+
+
+mlflow.models.set_model(EmotionPredictor())

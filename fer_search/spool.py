@@ -1,0 +1,139 @@
+"""The spool: what a finished trial leaves on local disk until Optuna and MLflow have it.
+
+A trial is first written here, whole or not at all (one rename), then told and uploaded from here,
+then removed. After a kill at any moment the next start finds either nothing, or all it needs to
+finish the job. Files are Keras's, npz and JSON; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from fer_search.config import TrialConfig
+from fer_search.results import EpochMetrics, Evaluation, TrialResult
+
+_MODEL, _ARRAYS, _FACTS = "model.keras", "arrays.npz", "trial.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spooled:
+    """A trial in the spool."""
+
+    folder: Path
+    number: int
+    run_id: str
+    """MLflow run of the trial."""
+    finished_at: float
+    """Seconds since the epoch; the time of its final metrics, however late they are logged."""
+    config: TrialConfig
+    result: TrialResult
+    pictures: dict[str, np.ndarray]
+    """What the network saw, as `model.preview` gives it."""
+
+    @property
+    def model(self) -> Path:
+        """The inference model as a `.keras` file."""
+        return self.folder / _MODEL
+
+    def remove(self) -> None:
+        """Empty this place: everything has arrived."""
+        shutil.rmtree(self.folder)
+
+
+def folder_of(study_run_id: str) -> Path:
+    """Where the trials of a study wait on this machine (made if missing)."""
+    folder = platformdirs.user_state_path("fer_search") / "spool" / study_run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def put(
+    spool: Path,
+    *,
+    number: int,
+    run_id: str,
+    config: TrialConfig,
+    result: TrialResult,
+    pictures: dict[str, np.ndarray],
+    save_model: Callable[[Path], Any],
+) -> Spooled:
+    """Write a trial into the spool, whole or not at all.
+
+    Args:
+        spool: From `folder_of`.
+        number: Of the trial.
+        run_id: Its MLflow run.
+        config: What was trained.
+        result: What it came to.
+        pictures: See `Spooled.pictures`.
+        save_model: Writes the inference model to the path it is given.
+    """
+    facts = {
+        "number": number,
+        "run_id": run_id,
+        "finished_at": time.time(),
+        "config": config.to_params(),
+        "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
+        "best_epoch": result.best_epoch,
+        "train_seconds": result.train_seconds,
+        "model_parameters": result.model_parameters,
+    }
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=spool))
+    save_model(draft / _MODEL)
+    evaluation = result.validation
+    arrays: dict[str, Any] = {
+        "true_labels": evaluation.labels,
+        "probabilities": evaluation.probabilities,
+    }
+    np.savez(draft / _ARRAYS, **arrays | pictures)
+    (draft / _FACTS).write_text(json.dumps(facts))
+    place = spool / f"trial-{number:03d}"
+    if place.exists():  # an earlier attempt at the same trial, never told
+        shutil.rmtree(place)
+    draft.rename(place)
+    return _read(place)
+
+
+def waiting(spool: Path) -> Iterator[Spooled]:
+    """Go through the trials that wait in the spool, lowest number first."""
+    for place in sorted(spool.glob("trial-*")):
+        if place.is_dir():
+            yield _read(place)
+
+
+def sweep(spool: Path) -> None:
+    """Remove drafts that a kill left; call only while no worker of the study runs here."""
+    for draft in spool.glob(".draft-*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read(place: Path) -> Spooled:
+    facts = json.loads((place / _FACTS).read_text())
+    with np.load(place / _ARRAYS, allow_pickle=False) as file:
+        arrays = dict(file)
+    evaluation = Evaluation(arrays.pop("true_labels"), arrays.pop("probabilities"))
+    return Spooled(
+        folder=place,
+        number=facts["number"],
+        run_id=facts["run_id"],
+        finished_at=facts["finished_at"],
+        config=TrialConfig.from_params(facts["config"]),
+        result=TrialResult(
+            epochs=tuple(EpochMetrics(**epoch) for epoch in facts["epochs"]),
+            best_epoch=facts["best_epoch"],
+            validation=evaluation,
+            train_seconds=facts["train_seconds"],
+            model_parameters=facts["model_parameters"],
+        ),
+        pictures=arrays,
+    )

@@ -1,0 +1,123 @@
+"""Leases: which process trains a trial, written on the trial itself.
+
+A lease is the trial attribute `lease`: `{host, pid, pid_start, beat, progress}`, or null when the
+trial is free. It changes hands by one compare-and-set statement in the storage, so of all who want
+a trial exactly one gets it, on every database. On its own host a dead owner is dead at once; on
+another host after `GRACE_SECONDS` without a beat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import psutil
+import sqlalchemy
+
+from fer_search.processes import is_alive
+
+BEAT_SECONDS = 3.0
+GRACE_SECONDS = 120.0
+ATTRIBUTE = "lease"
+
+Lease = Mapping[str, Any] | None
+
+
+class LeaseLost(Exception):
+    """Another process has taken the trial that this one was training."""
+
+
+_attributes = sqlalchemy.table(
+    "trial_user_attributes",
+    sqlalchemy.column("trial_id"),
+    sqlalchemy.column("key"),
+    sqlalchemy.column("value_json"),
+)
+
+
+def mine() -> dict[str, Any]:
+    """A lease of this process, fresh."""
+    process = psutil.Process()
+    return {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "pid_start": process.create_time(),
+        "beat": time.time(),
+        "progress": None,
+    }
+
+
+def is_free(lease: Lease) -> bool:
+    """Tell whether a trial with this lease may be taken: nobody's, or a dead process's."""
+    if lease is None:
+        return True
+    if lease["host"] != socket.gethostname():
+        return bool(time.time() - lease["beat"] > GRACE_SECONDS)
+    try:
+        owner = psutil.Process(lease["pid"])
+        is_another = abs(owner.create_time() - lease["pid_start"]) > 1
+        return is_another or not is_alive(owner)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def swap(storage: optuna.storages.RDBStorage, trial_id: int, old: Lease, new: Lease) -> bool:
+    """Replace the lease `old` by `new` in one atomic statement.
+
+    Returns:
+        Whether it was still `old`, hence whether the trial is now the caller's.
+    """
+    statement = (
+        sqlalchemy.update(_attributes)
+        .where(_attributes.c.trial_id == trial_id)
+        .where(_attributes.c.key == ATTRIBUTE)
+        .where(_attributes.c.value_json == json.dumps(old))
+        .values(value_json=json.dumps(new))
+    )
+    with storage.engine.begin() as connection:
+        return connection.execute(statement).rowcount == 1
+
+
+class Heartbeat:
+    """Renews the lease of a running trial from a thread, until it is stopped or lost.
+
+    Args:
+        storage: Of the study.
+        trial_id: Optuna's id of the trial.
+        lease: As it stands in the storage.
+    """
+
+    def __init__(
+        self, storage: optuna.storages.RDBStorage, trial_id: int, lease: dict[str, Any]
+    ) -> None:
+        self.is_lost = False
+        """Another process has taken the trial: this one was silent for too long."""
+        self.progress: tuple[int, int, int] | None = None
+        """Epoch, batch and batches per epoch, for whoever watches."""
+        self._storage, self._trial_id, self._lease = storage, trial_id, lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"beat-{os.getpid()}")
+        self._thread.start()
+
+    def stop(self) -> dict[str, Any]:
+        """End the thread and return the lease as it stands in the storage."""
+        self._stopped.set()
+        self._thread.join()
+        return self._lease
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS):
+            renewed = self._lease | {"beat": time.time(), "progress": self.progress}
+            try:
+                self.is_lost = not swap(self._storage, self._trial_id, self._lease, renewed)
+            except sqlalchemy.exc.OperationalError:
+                continue  # locked or away for a moment: the next beat tries again
+            if self.is_lost:
+                return
+            self._lease = renewed

@@ -1,0 +1,363 @@
+"""Trials: open or resume a study in Optuna's storage; take, report, tell and give back its trials.
+
+The storage is the queue. A worker takes the first unfinished trial whose lease is free, one that
+was enqueued, given back, or left by a dead process, and else asks for a new one while the budget
+lasts. Every finished trial ends here, in one of Optuna's states; nobody else tells Optuna.
+
+    WAITING --take--> RUNNING --complete--> COMPLETE
+       ^                 |------prune-----> PRUNED
+       `---give_back-----'------fail------> FAIL
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+
+from fer_search.config import SearchConfig
+from fer_search.errors import StoreError, StudyStopped, TrialFailed
+from fer_search.results import EpochMetrics, TrialPoint, TrialResult
+from fer_search.study import leases
+from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
+from fer_search.study.samplers import PRUNERS, SAMPLERS, PerTrialSampler, trial_seed
+from fer_search.study.space import declare, known_good, settled
+
+TrialPruned = optuna.TrialPruned
+
+FAILURES_IN_A_ROW = 5
+"""So many failed trials, none complete between them, stop a study."""
+TAKEOVERS = 2
+"""A trial whose worker died this often, and once more, is lost."""
+
+_RECORD = "fer_search"
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Open the database that holds studies, making its tables if it is new.
+
+    Raises:
+        StoreError: If it can not be reached, written, or is of another Optuna version.
+    """
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreError(
+            f"storage={url} can not be opened: {reason}",
+            hint="check that the folder or server exists and that you may write there",
+        ) from error
+
+
+def find_study(storage: optuna.storages.RDBStorage, name: str) -> Study | None:
+    """Open the study called `name`, or return None if there is none.
+
+    Raises:
+        StoreError: If a study of this name exists that another program made.
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    record = study.user_attrs.get(_RECORD)
+    if record is None and study.get_trials(deepcopy=False):
+        raise StoreError(
+            f"study={name} exists in this storage, but fer_search did not make it",
+            hint="choose another name with study=…",
+        )
+    return Study(storage, study, record) if record else None
+
+
+def create_study(
+    storage: optuna.storages.RDBStorage, search: SearchConfig, facts: Mapping[str, Any]
+) -> Study:
+    """Make a study and enqueue the known-good first trials.
+
+    Args:
+        storage: Where.
+        search: Its settings, complete: a name, and image sizes resolved.
+        facts: What must be the same on resume and what workers need: digests, the study run.
+    """
+    study = optuna.create_study(
+        study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
+    )
+    for point in known_good(search):
+        study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
+    record = dict(facts) | {"search": search.to_params(), "space": fingerprint(declare(search))}
+    study.set_user_attr(_RECORD, record)
+    return Study(storage, study, record)
+
+
+class Study:
+    """A study of this program: its settings, its trials, and what must not change."""
+
+    def __init__(
+        self,
+        storage: optuna.storages.RDBStorage,
+        study: optuna.Study,
+        record: Mapping[str, Any],
+    ) -> None:
+        self.facts = dict(record)
+        """What `create_study` was given, and the space's fingerprint."""
+        self._opened = datetime.datetime.now()
+        self._storage = storage
+        self._study = study
+        search = self.search
+        self._settled = settled(search)
+        study.sampler = PerTrialSampler(SAMPLERS[search.sampler], search.seed)
+        study.pruner = PRUNERS[search.pruner](search.epochs)
+
+    @property
+    def name(self) -> str:
+        """Name in the storage."""
+        return self._study.study_name
+
+    @property
+    def search(self) -> SearchConfig:
+        """The settings that hold for every trial."""
+        return SearchConfig(**self.facts["search"])
+
+    def check_space(self) -> None:
+        """Refuse to go on in a space that is not the one this study began with.
+
+        Raises:
+            StoreError: If a range, a default or a condition has changed since.
+        """
+        if fingerprint(declare(self.search)) != self.facts["space"]:
+            raise StoreError(
+                f"study={self.name} was made with another search space than this version declares",
+                hint="start a new study (another study=…), or use the version that made it",
+            )
+
+    def change(self, **facts: Any) -> None:
+        """Record changed facts, e.g. `search` with a larger number of trials."""
+        self.facts |= facts
+        self._study.set_user_attr(_RECORD, self.facts)
+
+    def reload(self) -> None:
+        """Read the facts again: another process may have changed them."""
+        self.facts = dict(self._study.user_attrs[_RECORD])
+
+    def take(self) -> Trial | None:
+        """Take the next trial, waiting for trials of other workers while they might still fail.
+
+        Returns:
+            A running trial of this process, or None when the budget is spent.
+
+        Raises:
+            StudyStopped: After `FAILURES_IN_A_ROW` since this study was opened.
+        """
+        while True:
+            self.reload()
+            trials = self._trials()
+            self._stop_if_hopeless(trials)
+            done = sum(trial.state in _FINISHED for trial in trials)
+            running = sum(_is_held(trial) for trial in trials)
+            if done >= self.search.trials:
+                return None
+            if done + running < self.search.trials:
+                taken = self._take_left(trials) or self._ask()
+                if taken:
+                    return taken
+            else:
+                time.sleep(1)
+
+    def take_number(self, number: int) -> Trial | None:
+        """Take one trial by its number, if it is unfinished and free."""
+        trial = self._trials()[number]
+        is_free = trial.state in _UNFINISHED and not _is_held(trial)
+        return self._seize(trial) if is_free else None
+
+    def release_dead(self) -> None:
+        """Give back every trial that a dead process left running."""
+        left = [t for t in self._trials() if t.state == TrialState.RUNNING and not _is_held(t)]
+        for trial in self._seized(iter(left)):
+            trial.give_back()
+
+    def points(self) -> list[TrialPoint]:
+        """What is known of every trial, in the order of their numbers."""
+        return [_point(trial, self._settled) for trial in self._trials()]
+
+    def importances(self) -> dict[str, float]:
+        """Share of each parameter in the variation of the objective; empty while undecided.
+
+        PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters.
+        """
+        if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < 4:
+            return {}
+        try:
+            return optuna.importance.get_param_importances(self._study)
+        except (ValueError, RuntimeError):  # all values alike: nothing to explain
+            return {}
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _take_left(self, trials: Sequence[FrozenTrial]) -> Trial | None:
+        free = (t for t in trials if t.state in _UNFINISHED and not _is_held(t))
+        return next(self._seized(free), None)
+
+    def _seized(self, trials: Iterator[FrozenTrial]) -> Iterator[Trial]:
+        for each in trials:
+            trial = self._seize(each)
+            if trial and trial.takeovers > TAKEOVERS:
+                trial.fail(TrialFailed("killed", f"its worker died {trial.takeovers} times"))
+            elif trial:
+                yield trial
+
+    def _seize(self, trial: FrozenTrial) -> Trial | None:
+        """Make a free unfinished trial this process's own, unless another was faster."""
+        old, new = trial.user_attrs.get(leases.ATTRIBUTE), leases.mine()
+        if not leases.swap(self._storage, trial._trial_id, old, new):
+            return None
+        if trial.state == TrialState.WAITING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        else:  # its owner died
+            takeovers = trial.user_attrs.get("takeovers", 0) + 1
+            self._storage.set_trial_user_attr(trial._trial_id, "takeovers", takeovers)
+        return Trial(self, trial._trial_id, new)
+
+    def _ask(self) -> Trial | None:
+        """Create a trial under lease; give it back if others have filled the budget meanwhile."""
+        lease = leases.mine()
+        born = optuna.trial.create_trial(
+            state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
+        )
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=born)
+        trial = Trial(self, trial_id, lease)
+        ahead = [
+            other
+            for other in self._trials()
+            if other.state in _FINISHED or (_is_held(other) and other.number < trial.number)
+        ]
+        if len(ahead) >= self.search.trials:
+            trial.give_back()
+            return None
+        return trial
+
+    def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
+        ended = sorted(
+            (t for t in trials if t.datetime_complete and t.datetime_complete >= self._opened),
+            key=lambda trial: trial.datetime_complete or self._opened,
+        )
+        last = ended[-FAILURES_IN_A_ROW:]
+        if len(last) == FAILURES_IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
+            raise StudyStopped(
+                f"the last {FAILURES_IN_A_ROW} trials failed; the latest: "
+                f"{last[-1].user_attrs.get('failure.message', 'no reason recorded')}",
+                hint="mend the cause, then resume the study",
+            )
+
+
+class Trial:
+    """A running trial that this process holds: suggest from it, report to it, end it once."""
+
+    def __init__(self, study: Study, trial_id: int, lease: dict[str, Any]) -> None:
+        self._trial = optuna.trial.Trial(study._study, trial_id)
+        self._storage, self._id = study._storage, trial_id
+        self._reported = max(self._trial.storage.get_trial(trial_id).intermediate_values, default=0)
+        self._heartbeat = leases.Heartbeat(study._storage, trial_id, lease)
+        self._has_ended = False
+        self.number: int = self._trial.number
+        self.seed = trial_seed(study.search.seed, self.number)
+        """For everything random in this trial."""
+
+    @property
+    def hyperparameters(self) -> OptunaHyperParameters:
+        """Fresh hyperparameters; what was suggested before stays as it was."""
+        return OptunaHyperParameters(self._trial)
+
+    @property
+    def takeovers(self) -> int:
+        """How often this trial was taken from a dead process."""
+        return int(self._trial.user_attrs.get("takeovers", 0))
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow run of this trial, once it has one."""
+        return self._trial.user_attrs.get("run_id")
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self._trial.set_user_attr("run_id", run_id)
+
+    def progress(self, epoch: int, batch: int, n_batches: int) -> None:
+        """Tell watchers where training is; costs nothing, travels with the next beat."""
+        self._heartbeat.progress = (epoch, batch, n_batches)
+
+    def report(self, epoch: EpochMetrics) -> None:
+        """Report an epoch to the pruner; epochs reported before a restart are passed over.
+
+        Raises:
+            TrialPruned: If the pruner says so.
+            LeaseLost: If another process has taken this trial.
+        """
+        if self._heartbeat.is_lost:
+            raise leases.LeaseLost
+        if epoch.epoch <= self._reported:
+            return
+        self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
+        if self._trial.should_prune():
+            raise TrialPruned(f"pruned after epoch {epoch.epoch}")
+
+    def complete(self, result: TrialResult) -> None:
+        """End with the objective of `result`; its accuracy is kept beside it."""
+        self._trial.set_user_attr("val_accuracy", result.validation.accuracy)
+        self._tell(TrialState.COMPLETE, result.objective)
+
+    def prune(self) -> None:
+        """End by the pruner's verdict; Optuna keeps the last reported value."""
+        self._tell(TrialState.PRUNED)
+
+    def fail(self, failure: TrialFailed) -> None:
+        """End without a value."""
+        self._trial.set_user_attr("failure.kind", failure.kind)
+        self._trial.set_user_attr("failure.message", failure.message)
+        self._tell(TrialState.FAIL)
+
+    def give_back(self) -> bool:
+        """Return the trial to the queue: same number, same parameters, same run, any worker.
+
+        Returns:
+            False if it has ended already, and so stays as it is.
+        """
+        lease = self._heartbeat.stop()
+        if self._has_ended:
+            return False
+        self._storage.set_trial_state_values(self._id, TrialState.WAITING)
+        return leases.swap(self._storage, self._id, lease, None)
+
+    def _tell(self, state: TrialState, value: float | None = None) -> None:
+        self._heartbeat.stop()
+        self._trial.study.tell(self.number, value, state=state)
+        self._has_ended = True
+
+
+def _is_held(trial: FrozenTrial) -> bool:
+    """Tell whether a live process holds this trial."""
+    lease = trial.user_attrs.get(leases.ATTRIBUTE)
+    return trial.state in _UNFINISHED and not leases.is_free(lease)
+
+
+def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
+    lease = trial.user_attrs.get(leases.ATTRIBUTE) or {}
+    return TrialPoint(
+        number=trial.number,
+        state="RUNNING" if _is_held(trial) else trial.state.name,
+        value=trial.value if trial.state in _FINISHED and trial.values else None,
+        params=settled | trial.params,
+        curve=trial.intermediate_values,
+        accuracy=trial.user_attrs.get("val_accuracy"),
+        run_id=trial.user_attrs.get("run_id"),
+        progress=lease.get("progress"),
+    )

@@ -1,0 +1,41 @@
+"""System metrics of a run: processor, memory, and the GPUs that this process may use.
+
+MLflow's own monitor logs every GPU of the machine into every run. With several workers that says
+nothing about a trial, so the handles are cut down to this process's GPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from mlflow import MlflowClient
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+INTERVAL_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def system_metrics(client: MlflowClient, run_id: str, gpus: Sequence[int]) -> Iterator[None]:
+    """Log system metrics into a run from a thread, as `system/…`, while the context lasts.
+
+    Args:
+        client: Of the store that holds the run.
+        run_id: A run that is RUNNING.
+        gpus: The driver's indices of this process's GPUs.
+    """
+    monitor = SystemMetricsMonitor(
+        run_id,
+        sampling_interval=INTERVAL_SECONDS,
+        resume_logging=True,
+        tracking_uri=client.tracking_uri,
+    )
+    for part in monitor.monitors:
+        if isinstance(part, GPUMonitor):
+            part.gpu_handles = [part.gpu_handles[index] for index in gpus]
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()

@@ -1,0 +1,198 @@
+"""The run tree: one study run, and under it one run per trial.
+
+Nothing here knows Optuna: a trial's state arrives as a word. The one table that turns such a word
+into the status of a run is `STATUS`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
+
+from fer_search.results import EpochMetrics
+
+STATUS: Mapping[str, str] = {
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAIL": "FAILED",
+    "WAITING": "SCHEDULED",
+    "RUNNING": "RUNNING",
+}
+"""State of a trial -> status of its run. A trial that was given back waits to be taken again."""
+
+_PARENT = "mlflow.parentRunId"
+_NUMBER = "optuna.trial_number"
+_STATE = "optuna.trial_state"
+
+
+class LoggedRun:
+    """A run, addressed by its id.
+
+    Args:
+        client: Of the store that holds it.
+        run: As the store has it.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client = client
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """As they stand in the store now."""
+        return dict(self.client.get_run(self.run_id).data.tags)
+
+    def log_metrics(self, values: Mapping[str, float], *, step: int, at: float) -> None:
+        """Log metrics of one step; logging the same again (same time too) changes nothing.
+
+        Args:
+            values: By name.
+            step: Epochs count from 1; 0 stands for the end of a trial.
+            at: Seconds since the epoch.
+        """
+        when = int(at * 1000)
+        metrics = [Metric(key, float(value), when, step) for key, value in values.items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, at most 100 at a time."""
+        self.client.log_batch(
+            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
+        )
+
+    def log_figures(self, figures: Mapping[str, Any]) -> None:
+        """Store matplotlib figures by file name, replacing earlier ones."""
+        for name, figure in figures.items():
+            self.client.log_figure(self.run_id, figure, name)
+
+    def log_json(self, value: Any, name: str) -> None:
+        """Store a value as a JSON file, replacing an earlier one."""
+        self.client.log_dict(self.run_id, value, name)
+
+    def log_datasets(self, *, name: str, url: str, digests: Mapping[str, str]) -> None:
+        """Name the data as inputs of this run.
+
+        Args:
+            name: Of the source.
+            url: Where a person finds the data.
+            digests: Digest by context, e.g. `training`; it covers every picture and label.
+        """
+        inputs = [
+            DatasetInput(
+                Dataset(f"{name}-{context}", digest, "http", f'{{"url": "{url}"}}'),
+                [InputTag("mlflow.data.context", context)],
+            )
+            for context, digest in digests.items()
+        ]
+        self.client.log_inputs(self.run_id, inputs)
+
+    def end(self, status: str) -> None:
+        """End with one of MLflow's statuses, e.g. FINISHED."""
+        self.client.set_terminated(self.run_id, status)
+
+
+class TrialRun(LoggedRun):
+    """The run of one trial."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        super().__init__(client, run)
+        logged = client.get_metric_history(self.run_id, "epoch/val_macro_f1")
+        self._logged_epochs = max((metric.step for metric in logged), default=0)
+
+    def log_epoch(self, epoch: EpochMetrics) -> None:
+        """Log an epoch; one that was logged before a restart stays as it was."""
+        if epoch.epoch > self._logged_epochs:
+            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=time.time())
+
+    def end_as(self, state: str, tags: Mapping[str, str] | None = None) -> None:
+        """End, or put back in the queue, as the trial's `state` (a key of `STATUS`) demands."""
+        self.set_tags({_STATE: state} | dict(tags or {}))
+        if STATUS[state] == "SCHEDULED":
+            self.client.update_run(self.run_id, status="SCHEDULED")
+        else:
+            self.end(STATUS[state])
+
+
+class StudyRun(LoggedRun):
+    """The run of a study, under which its trial runs hang."""
+
+    def trial_run(
+        self, study: str, number: int, params: Mapping[str, Any], run_id: str | None
+    ) -> TrialRun:
+        """Open the run of a trial: the one it had before a restart, or a new one.
+
+        Args:
+            study: Name of the study.
+            number: Of the trial.
+            params: Flat; they must not have changed since.
+            run_id: Of the trial's run if it is known to have one.
+        """
+        run = self.client.get_run(run_id) if run_id else self._find(number)
+        if run is None:
+            tags = {_PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            run = self.client.create_run(
+                self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
+            )
+        trial_run = TrialRun(self.client, run)
+        self.client.update_run(trial_run.run_id, status="RUNNING")
+        self.client.log_batch(
+            trial_run.run_id,
+            params=[Param(key, str(value)) for key, value in params.items()],
+            tags=[RunTag(_STATE, "RUNNING")],
+        )
+        return trial_run
+
+    def existing(self, run_id: str) -> TrialRun:
+        """Address the run of a trial that has one."""
+        return TrialRun(self.client, self.client.get_run(run_id))
+
+    def repair(self, states: Mapping[int, str]) -> list[str]:
+        """Give every trial run that is RUNNING but not trained the status that its trial has.
+
+        Args:
+            states: State by trial number; RUNNING only where a live process trains.
+
+        Returns:
+            Names of the repaired runs.
+        """
+        repaired = []
+        for run in self._children("attributes.status = 'RUNNING'"):
+            state = states.get(int(run.data.tags.get(_NUMBER, -1)), "FAIL")
+            if state != "RUNNING":
+                TrialRun(self.client, run).end_as(state)
+                repaired.append(run.info.run_name)
+        return repaired
+
+    def _find(self, number: int) -> Run | None:
+        """A run that was made just before its process died is found by its tag."""
+        return next(iter(self._children(f"tags.`{_NUMBER}` = '{number}'")), None)
+
+    def _children(self, condition: str) -> Sequence[Run]:
+        children: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                f"tags.`{_PARENT}` = '{self.run_id}' AND {condition}",
+                ViewType.ACTIVE_ONLY,
+                max_results=1000,
+                page_token=token,
+            )
+            children += page
+            token = page.token
+            if not token:
+                return children

@@ -1,0 +1,104 @@
+"""MLflow's store: open it, and find or make the run that a command belongs to.
+
+Runs are addressed by id everywhere in this package; there is never an active run, so threads and
+processes can not log into each other's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+import mlflow
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from fer_search.errors import StoreError
+
+DEFAULT_EXPERIMENT = "0"
+Client = MlflowClient
+
+for _chatty in ("mlflow.system_metrics", "mlflow.store", "alembic"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+
+
+def connect() -> MlflowClient:
+    """Open the tracking store that the environment names, `sqlite:///mlflow.db` if it names none.
+
+    Raises:
+        StoreError: If it can not be opened or reached.
+    """
+    uri = mlflow.get_tracking_uri()
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise StoreError(
+            f"MLflow's store {uri} can not be opened: {str(error).strip().splitlines()[0]}",
+            hint="check MLFLOW_TRACKING_URI and that its server runs or its folder can be written",
+        ) from error
+    return client
+
+
+def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) -> Run:
+    """Adopt the run that `mlflow run` opened for this process, or make one.
+
+    The run's id leaves the environment, so that no child process adopts it a second time.
+
+    Args:
+        client: Of the tracking store.
+        name: What the tracking UI calls the run.
+        parameters: Logged where `mlflow run` has not logged them already.
+
+    Raises:
+        StoreError: If the environment names a run that this store does not hold.
+    """
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
+        if run_id is None:
+            run = client.create_run(_experiment(client), run_name=name)
+        else:
+            client.update_run(run_id, status="RUNNING", name=name)
+            run = client.get_run(run_id)
+    except MlflowException as error:
+        raise StoreError(
+            f"run {run_id} is not in {client.tracking_uri}",
+            hint="give MLFLOW_TRACKING_URI as an absolute address, or leave it unset",
+        ) from error
+    for key, value in parameters.items():
+        if key not in run.data.params:
+            client.log_param(run.info.run_id, key, value)
+    return run
+
+
+def is_launched() -> bool:
+    """Tell whether `mlflow run` opened a run for this process that nobody has adopted yet."""
+    return "MLFLOW_RUN_ID" in os.environ
+
+
+def holds(client: MlflowClient, run_id: str) -> bool:
+    """Tell whether the store has this run, not deleted."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def address(client: MlflowClient) -> str:
+    """Say how to look at the store: a web address, or the command that serves it."""
+    uri = client.tracking_uri
+    return str(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _experiment(client: MlflowClient) -> str:
+    """The experiment that the environment names, by MLflow's own variables."""
+    if "MLFLOW_EXPERIMENT_ID" in os.environ:
+        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if name is None:
+        return DEFAULT_EXPERIMENT
+    experiment = client.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment else client.create_experiment(name)

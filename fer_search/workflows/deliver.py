@@ -1,0 +1,125 @@
+"""From the spool to Optuna, MLflow and the registry: the end of every completed trial.
+
+Order: metrics -> tell Optuna -> figures, model, version -> the run ends -> the spool is emptied.
+Each step can be repeated without doubling anything, so a delivery that was cut short is simply
+done again: by the worker that trained, or by the next start of the study.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fer_search import figures, spool
+from fer_search.results import TrialPoint
+from fer_search.serving import package
+from fer_search.spool import Spooled
+from fer_search.study.trials import Study
+from fer_search.tracking import registry
+from fer_search.tracking.runs import StudyRun
+
+MODEL_TAG = "fer.model_id"
+"""Tag of a trial run: the logged model that it gave."""
+
+
+def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[[], None]) -> None:
+    """Bring a finished trial from the spool to where it belongs.
+
+    Args:
+        spooled: The trial.
+        study: It belongs to.
+        study_run: Of the study.
+        tell: Tells Optuna; called once the metrics are safe.
+    """
+    run, result = study_run.existing(spooled.run_id), spooled.result
+    final = result.validation.metrics("val") | {
+        "best_epoch": result.best_epoch,
+        "train_seconds": result.train_seconds,
+        "model_parameters": result.model_parameters,
+    }
+    run.log_metrics(final, step=0, at=spooled.finished_at)
+    tell()
+    title = f"Trial {spooled.number} on validation"
+    run.log_figures(
+        {
+            "confusion_matrix.png": figures.confusion_matrix(result.validation, title),
+            "learning_curves.png": figures.learning_curves(result.epochs, result.best_epoch),
+            "augmentation.png": figures.augmentation(**spooled.pictures),
+        }
+    )
+    run.log_json(result.validation.report(), "classification_report.json")
+    params = {key: str(value) for key, value in spooled.config.to_params().items()}
+    model_id = package.log_model(
+        run.client,
+        run_id=run.run_id,
+        experiment_id=run.experiment_id,
+        keras_file=spooled.model,
+        name=f"{spooled.config.backbone}-trial-{spooled.number:03d}",
+        params=params,
+        tags={"study": study.name},
+    )
+    run.set_tags({MODEL_TAG: model_id})
+    if study.search.register_ == "all":
+        register(study_run, study, spooled.number, run.run_id, result.objective, params["backbone"])
+    run.end_as("COMPLETE")
+    spooled.remove()
+
+
+def deliver_left(study: Study, study_run: StudyRun) -> None:
+    """Finish the deliveries that a kill cut short on this machine."""
+    folder = spool.folder_of(study_run.run_id)
+    for spooled in spool.waiting(folder):
+        try:
+            with lock_of(folder, spooled.number).acquire(timeout=0):
+                deliver(spooled, study, study_run, functools.partial(_tell_left, spooled, study))
+        except Timeout:  # a live worker is at it
+            continue
+
+
+def lock_of(folder: Path, number: int) -> FileLock:
+    """Whoever holds this may deliver the trial."""
+    return FileLock(folder / f".trial-{number:03d}.lock")
+
+
+def register(
+    study_run: StudyRun, study: Study, number: int, run_id: str, value: float, backbone: str
+) -> str:
+    """Make the model of a delivered trial a version in the registry, unless it is one already.
+
+    Returns:
+        The number of the version.
+    """
+    run = study_run.existing(run_id)
+    return registry.register(
+        run.client,
+        study.search.registered_model,
+        model_id=run.tags[MODEL_TAG],
+        run_id=run_id,
+        tags={
+            "study": study.name,
+            "trial_number": str(number),
+            "val_macro_f1": f"{value:.6f}",
+            "train_digest": study.facts["train_digest"],
+            "test_digest": study.facts["test_digest"],
+            "backbone": backbone,
+        },
+    )
+
+
+def register_point(study_run: StudyRun, study: Study, point: TrialPoint) -> str:
+    """Register the trial that `point` tells of; see `register`."""
+    assert point.run_id is not None  # a completed trial has a run
+    assert point.value is not None
+    return register(
+        study_run, study, point.number, point.run_id, point.value, str(point.params["backbone"])
+    )
+
+
+def _tell_left(spooled: Spooled, study: Study) -> None:
+    """Tell Optuna unless it knows: the trial ended, but its process did before telling."""
+    trial = study.take_number(spooled.number)
+    if trial:
+        trial.complete(spooled.result)

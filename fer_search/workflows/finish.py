@@ -1,0 +1,140 @@
+"""The end of a study: the chosen trial, its test score, the figures, and what to do next."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from fer_search import figures
+from fer_search.data.splits import Splits
+from fer_search.errors import StudyStopped
+from fer_search.model.training import evaluate
+from fer_search.processes import Launch
+from fer_search.progress import console, say, top_trials
+from fer_search.results import Evaluation, TrialPoint, best_of
+from fer_search.serving.stored import load_keras
+from fer_search.study.trials import Study
+from fer_search.tracking import registry, store
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows.deliver import MODEL_TAG, register_point
+
+
+def finish(
+    study: Study, study_run: StudyRun, splits: Splits, launch: Launch, *, timed_out: bool
+) -> None:
+    """Evaluate the trial that validation chose on test, and present the study.
+
+    Raises:
+        StudyStopped: If no trial was completed, so that there is nothing to choose.
+    """
+    points = study.points()
+    log_counts(study_run, points)
+    study_run.log_figures(_pictures(study, points))
+    best = best_of(points)
+    if timed_out:
+        say(f"The time is up after {sum(count(points).values())} trials.")
+    if best is None:
+        raise StudyStopped(
+            f"no trial was completed: {dict(count(points))}",
+            hint="resume with more trials=…, or start a study with pruner=none",
+        )
+    version = _register(study, study_run, best)
+    _score_once(study, study_run, splits, best)
+    console.print(top_trials(points))
+    _say_what_next(study, study_run, launch, best, version)
+
+
+def count(points: Sequence[TrialPoint]) -> Counter[str]:
+    """Number of trials that ended, by state."""
+    return Counter(p.state for p in points if p.state in ("COMPLETE", "PRUNED", "FAIL"))
+
+
+def log_counts(study_run: StudyRun, points: Sequence[TrialPoint]) -> None:
+    """Log how far the study is, and its best value by the number of finished trials."""
+    n = count(points)
+    step, now = n["COMPLETE"] + n["PRUNED"], time.time()
+    values: dict[str, float] = {
+        "trials_complete": n["COMPLETE"],
+        "trials_pruned": n["PRUNED"],
+        "trials_failed": n["FAIL"],
+    }
+    best = best_of(points)
+    if best and best.value is not None:
+        values["best_val_macro_f1"] = best.value
+    study_run.log_metrics(values, step=step, at=now)
+
+
+def _pictures(study: Study, points: Sequence[TrialPoint]) -> dict[str, Any]:
+    return {
+        "optimization_history.png": figures.optimization_history(points),
+        "trial_curves.png": figures.trial_curves(points),
+        "parameters.png": figures.parameters(points),
+        "parameter_importances.png": figures.parameter_importances(study.importances()),
+    }
+
+
+def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> str | None:
+    """Make the best model the challenger; None where nothing shall be registered."""
+    if study.search.register_ == "none":
+        return None
+    version = register_point(study_run, study, best)
+    registry.challenge(study_run.client, study.search.registered_model, version)
+    return version
+
+
+def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPoint) -> None:
+    """Open test for the chosen trial; if it was opened for it before, its score stands."""
+    if study_run.tags.get("best_trial") == str(best.number):
+        return
+    openings: list[dict[str, Any]] = study.facts["test_openings"]
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    openings.append({"trial": best.number, "at": when, "why": "chosen by validation"})
+    study.change(test_openings=openings)
+    say(f"Opening test once, for trial {best.number}: {len(splits.test)} pictures …")
+    model_id = study_run.existing(str(best.run_id)).tags[MODEL_TAG]
+    model = load_keras(study_run.client, model_id)
+    evaluation = evaluate(model, splits.test.images, splits.test.labels)
+    _log_test(study_run, evaluation, best, openings)
+
+
+def _log_test(
+    study_run: StudyRun,
+    evaluation: Evaluation,
+    best: TrialPoint,
+    openings: Sequence[dict[str, Any]],
+) -> None:
+    title = f"Trial {best.number} on test"
+    study_run.log_metrics(evaluation.metrics("test"), step=len(openings), at=time.time())
+    study_run.log_json(list(openings), "test_openings.json")
+    study_run.log_json(evaluation.report(), "test_classification_report.json")
+    study_run.log_figures(
+        {
+            "test_confusion_matrix.png": figures.confusion_matrix(evaluation, title),
+            "test_f1.png": figures.per_emotion_f1(evaluation, title),
+        }
+    )
+    study_run.set_tags(  # last: they say that the score is in
+        {"test_openings": len(openings), "best_trial": best.number, "best_run": best.run_id}
+    )
+
+
+def _say_what_next(
+    study: Study, study_run: StudyRun, launch: Launch, best: TrialPoint, version: str | None
+) -> None:
+    metrics = study_run.client.get_run(study_run.run_id).data.metrics
+    openings = len(study.facts["test_openings"])
+    say(
+        f"Test score of trial {best.number}: accuracy {metrics['test_accuracy']:.4f}, "
+        f"macro-F1 {metrics['test_macro_f1']:.4f}"
+        f" (test was opened {openings} time{'s' * (openings > 1)} in this study)"
+    )
+    more = study.search.trials * 2
+    say(f"\nCompare the runs:   {store.address(study_run.client)}")
+    if version:
+        name = study.search.registered_model
+        promote = launch.command("promote", registered_model=name, version=version)
+        say(f"Put it into use:    {promote}")
+    say(f"Search on:          {launch.command('search', study=study.name, trials=more)}")

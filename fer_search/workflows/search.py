@@ -1,0 +1,206 @@
+"""The search: from a request to a study with its trials, its best model and its test score.
+
+Fetches and packs the data once, opens or resumes the study, repairs what a kill left, starts the
+workers and shows progress. `finish.py` takes over when the trials are in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fer_search import runtime, spool
+from fer_search.config import AUTO, SearchConfig, weights_for
+from fer_search.data import sources
+from fer_search.data.splits import Splits, split, summary
+from fer_search.errors import StoreError
+from fer_search.model import backbones
+from fer_search.processes import Launch
+from fer_search.progress import Progress, say
+from fer_search.study.trials import Study, create_study, find_study, open_storage
+from fer_search.tracking import store
+from fer_search.tracking.runs import LoggedRun, StudyRun
+from fer_search.workflows.crew import Crew
+from fer_search.workflows.deliver import deliver_left
+from fer_search.workflows.finish import count, finish, log_counts
+from fer_search.workflows.worker import check_data
+
+log = logging.getLogger(__name__)
+
+
+def search(config: SearchConfig, launch: Launch) -> None:
+    """Run a study until it holds the trials that were asked for, then finish it.
+
+    Args:
+        config: What was asked for, paths absolute.
+        launch: Who asks; for the commands that are printed.
+
+    Raises:
+        InputError: If something asked for is impossible; nothing has been changed then.
+        StudyStopped: If trial after trial fails, or a worker meets a bug.
+        KeyboardInterrupt: If told to stop; the study is left so that it can be resumed.
+    """
+    storage = open_storage(config.storage)
+    found = find_study(storage, config.study) if config.study != AUTO else None
+    settings = found.search.resumed_by(config) if found else _named(config)
+    client = store.connect()
+    faces = sources.load(settings.data, seed=settings.seed)
+    splits = split(faces, limit=settings.limit, seed=settings.seed)
+    say(summary(splits.report))
+    device = runtime.configure(settings.precision)
+    say(f"{device.name} · {device.backend} · {device.precision}")
+    for backbone in settings.backbones:
+        backbones.check_weights(backbone, weights_for(backbone, settings.weights))
+    if found:
+        study, study_run = _resumed(found, settings, splits, client)
+    else:
+        if settings.image_sizes == AUTO:
+            settings = settings.model_copy(update={"image_sizes": device.image_sizes})
+        study_run = _begin(client, config, settings.study)
+        facts = {
+            "run_id": study_run.run_id,
+            "train_digest": splits.train_digest,
+            "test_digest": splits.test_digest,
+            "test_openings": [],
+            "seconds_used": 0.0,
+        }
+        study = create_study(storage, settings, facts)
+    _describe(study_run, study, splits, device, faces.source_url)
+    resume = launch.command("search", study=study.name, **_address(config))
+    say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:\n  {resume}\n")
+    with _ending_the_run(study_run, study):
+        timed_out = _run_trials(study, study_run, device)
+        finish(study, study_run, splits, launch, timed_out=timed_out)
+
+
+def _named(config: SearchConfig) -> SearchConfig:
+    if config.study != AUTO:
+        return config
+    name = f"fer-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    return config.model_copy(update={"study": name})
+
+
+def _begin(client: store.Client, config: SearchConfig, name: str) -> StudyRun:
+    """Make MLflow's run the study run."""
+    run = StudyRun(client, store.begin_run(client, name, config.to_params()))
+    run.set_tags({"fer.command": "search", "optuna.study": name})
+    return run
+
+
+def _resumed(
+    study: Study, settings: SearchConfig, splits: Splits, client: store.Client
+) -> tuple[Study, StudyRun]:
+    """Check that a study can go on as it began, and mark the run that MLflow opened for this.
+
+    Raises:
+        InputError: If data, space or tracking store are others than the study's.
+    """
+    study.check_space()
+    check_data(study, splits)
+    run_id = study.facts["run_id"]
+    if not store.holds(client, run_id):
+        raise StoreError(
+            f"study {study.name} belongs to run {run_id}, which is not in {client.tracking_uri}",
+            hint="set MLFLOW_TRACKING_URI to the store in which the study began",
+        )
+    study.change(search=settings.to_params())
+    study_run = StudyRun(client, client.get_run(run_id))
+    if store.is_launched():
+        resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
+        resume.set_tags({"fer.command": "search", "fer.study_run": run_id})
+        client.update_run(resume.run_id, status="FINISHED")
+    client.update_run(run_id, status="RUNNING")
+    return study, study_run
+
+
+def _describe(
+    run: StudyRun, study: Study, splits: Splits, device: runtime.Device, url: str
+) -> None:
+    """Say on the study run what is searched, on which data, and with what."""
+    digests = {"training": study.facts["train_digest"], "test": study.facts["test_digest"]}
+    run.log_datasets(name=splits.report["source"], url=url, digests=digests)
+    run.log_json(splits.report, "data.json")
+    run.log_json(study.facts["search"], "config.json")
+    run.set_tags(
+        {
+            "device": device.name,
+            "backend": device.backend,
+            "precision": device.precision,
+            "train_digest": study.facts["train_digest"],
+            "test_digest": study.facts["test_digest"],
+        }
+    )
+
+
+def _address(config: SearchConfig) -> dict[str, Any]:
+    """The storage, where it must be said to find a study again."""
+    return {"storage": config.storage} if config.storage != SearchConfig().storage else {}
+
+
+@contextlib.contextmanager
+def _ending_the_run(study_run: StudyRun, study: Study) -> Iterator[None]:
+    """Whatever happens, leave nothing RUNNING that does not run."""
+    try:
+        yield
+    except BaseException as error:
+        repair(study, study_run)
+        stopped = isinstance(error, KeyboardInterrupt)
+        study_run.end("KILLED" if stopped else "FAILED")
+        raise
+    study_run.end("FINISHED")
+
+
+def repair(study: Study, study_run: StudyRun) -> None:
+    """Make Optuna and MLflow tell the truth about trials whose process is gone."""
+    study.release_dead()
+    repaired = study_run.repair({point.number: point.state for point in study.points()})
+    if repaired:
+        log.info("repaired: %s", ", ".join(repaired))
+
+
+def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device) -> bool:
+    """Keep workers at the study until it is complete.
+
+    Returns:
+        Whether the study's time ran out before.
+    """
+    deliver_left(study, study_run)
+    repair(study, study_run)
+    search, points = study.search, study.points()
+    logs = spool.folder_of(study_run.run_id)
+    spool.sweep(logs)
+    counted = count(points)
+    if counted["COMPLETE"] + counted["PRUNED"] >= search.trials:
+        return False
+    n = max(1, device.n_gpus) if search.workers == AUTO else int(search.workers)
+    began, used_before = time.monotonic(), study.facts["seconds_used"]
+    crew = Crew(n, study=study.name, storage=search.storage, logs=logs)
+    with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
+
+        def on_poll() -> int:
+            nonlocal counted
+            points = study.points()
+            progress.update(points)
+            used = used_before + time.monotonic() - began
+            if (now := count(points)) != counted:
+                counted = now
+                log_counts(study_run, points)
+                study.change(seconds_used=used)
+            if 0 < search.timeout < used:
+                raise TimeoutError
+            return now["COMPLETE"] + now["PRUNED"]
+
+        try:
+            crew.watch(on_poll, lambda: repair(study, study_run))
+        except TimeoutError:
+            return True
+        finally:
+            crew.stop()
+            repair(study, study_run)
+            study.change(seconds_used=used_before + time.monotonic() - began)
+            progress.update(study.points())
+    return False

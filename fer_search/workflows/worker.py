@@ -1,0 +1,112 @@
+"""A worker: takes trials of a study until the budget is spent. `run_trial` is the heart.
+
+It needs no more than the study's name and storage: what all workers share (settings, digests, the
+study run) stands in the study. A worker that sees other data or another space refuses to start.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import psutil
+
+from fer_search import processes, runtime, spool
+from fer_search.config import WorkerConfig
+from fer_search.data import sources
+from fer_search.data.splits import Splits, split
+from fer_search.errors import DataError, StoreError, TrialFailed
+from fer_search.model.preview import preview
+from fer_search.model.training import train
+from fer_search.results import EpochMetrics
+from fer_search.study.leases import LeaseLost
+from fer_search.study.space import suggest
+from fer_search.study.trials import Study, Trial, TrialPruned, find_study, open_storage
+from fer_search.tracking import store
+from fer_search.tracking.monitor import system_metrics
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows.deliver import deliver, lock_of
+
+log = logging.getLogger(__name__)
+
+
+def work(config: WorkerConfig) -> None:
+    """Take and train trials until the study holds as many as it shall.
+
+    Raises:
+        InputError: If there is no such study, or data or space are not the study's.
+        StudyStopped: If trial after trial fails.
+    """
+    if config.parent:
+        processes.stop_with(psutil.Process(config.parent))
+    study = find_study(open_storage(config.storage), config.study)
+    if study is None:
+        raise StoreError(
+            f"there is no study {config.study!r} in {config.storage}",
+            hint="start one with the command search; workers join an existing study",
+        )
+    study.check_space()
+    search = study.search
+    runtime.configure(search.precision)
+    splits = split(
+        sources.load(search.data, seed=search.seed), limit=search.limit, seed=search.seed
+    )
+    check_data(study, splits)
+    client = store.connect()
+    study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
+    while (trial := study.take()) is not None:
+        run_trial(trial, splits, study, study_run)
+
+
+def check_data(study: Study, splits: Splits) -> None:
+    """Refuse data whose digests are not those that the study began with.
+
+    Raises:
+        DataError: If a picture or label differs.
+    """
+    for name in ("train_digest", "test_digest"):
+        if study.facts[name] != getattr(splits, name):
+            raise DataError(
+                f"study {study.name} was made on other data: {name} is "
+                f"{getattr(splits, name)}, expected {study.facts[name]}",
+                hint="restore the data as they were, or start a new study on these",
+            )
+
+
+def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
+    """Train what the study suggests, record it, and tell the study how it ended."""
+    config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    run = study_run.trial_run(study.name, trial.number, config.to_params(), trial.run_id)
+    trial.run_id = run.run_id
+
+    def on_epoch(epoch: EpochMetrics) -> None:
+        run.log_epoch(epoch)
+        trial.report(epoch)  # raises TrialPruned when the pruner says so
+
+    try:
+        with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
+            model, result = train(config, splits, on_epoch=on_epoch, on_batch=trial.progress)
+        folder = spool.folder_of(study_run.run_id)
+        with lock_of(folder, trial.number):
+            spooled = spool.put(
+                folder,
+                number=trial.number,
+                run_id=run.run_id,
+                config=config,
+                result=result,
+                pictures=preview(config, splits.train.images, splits.train.labels),
+                save_model=model.save,
+            )
+            deliver(spooled, study, study_run, lambda: trial.complete(result))
+    except TrialPruned:
+        trial.prune()
+        run.end_as("PRUNED")
+    except TrialFailed as failure:
+        log.warning("trial %d failed (%s): %s", trial.number, failure.kind, failure)
+        trial.fail(failure)
+        run.end_as("FAIL", {"failure.kind": failure.kind, "failure.message": failure.message})
+    except LeaseLost:
+        log.warning("trial %d: this process was silent too long, another has it", trial.number)
+    except BaseException as error:  # a stop or a bug: the trial goes back into the queue
+        if trial.give_back():
+            run.end_as("WAITING", {"failure.message": repr(error)[:500]})
+        raise

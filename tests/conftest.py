@@ -1,0 +1,35 @@
+"""Shared fixtures: every test has its own home, stores and caches; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep caches, spool and stores of a test inside its folder."""
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real FER2013 and real weights: the folder FER_SHARED, else ../shared."""
+    folder = Path(os.environ.get("FER_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data" / "fer2013.zip").exists():
+        pytest.skip(f"no real FER2013: neither FER_SHARED nor {folder} has data/fer2013.zip")
+    return folder

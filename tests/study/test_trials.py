@@ -1,0 +1,277 @@
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import optuna
+import pytest
+
+from fer_search.config import SearchConfig, TrialConfig
+from fer_search.errors import StoreError, StudyStopped, TrialFailed
+from fer_search.results import EpochMetrics, Evaluation, TrialResult
+from fer_search.study import leases
+from fer_search.study.space import suggest
+from fer_search.study.trials import TrialPruned, create_study, find_study, open_storage
+
+FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b", "test_openings": []}
+
+
+def make(trials=3, **settings):
+    values = {
+        "study": "s", "trials": trials, "backbones": "tiny", "weights": "none",
+        "image_sizes": "48", "epochs": 4, "pruner": "none",
+    } | settings  # fmt: skip
+    return SearchConfig(**values)
+
+
+def fresh(**settings):
+    return create_study(open_storage("sqlite:///o.db"), make(**settings), FACTS)
+
+
+def reopened():
+    return find_study(open_storage("sqlite:///o.db"), "s")
+
+
+def result(value=1.0):
+    labels = np.arange(7)
+    evaluation = Evaluation(labels, np.eye(7))
+    epoch = epoch_of(1, value)
+    return TrialResult(
+        epochs=(epoch,), best_epoch=1, validation=evaluation, train_seconds=1, model_parameters=1
+    )
+
+
+def epoch_of(number, value=0.5):
+    values = {field.name: value for field in dataclasses.fields(EpochMetrics)}
+    return EpochMetrics(**values | {"epoch": number})
+
+
+def finish(study, trial):
+    suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.complete(result())
+
+
+def test_takes_exactly_the_budget():
+    study = fresh(trials=4)
+    while trial := study.take():
+        finish(study, trial)
+    assert [point.state for point in study.points()] == ["COMPLETE"] * 4
+
+
+def test_failed_trials_do_not_count():
+    study = fresh(trials=2)
+    study.take().fail(TrialFailed("not_finite", "x"))
+    while trial := study.take():
+        finish(study, trial)
+    assert [p.state for p in study.points()] == ["FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_the_known_good_point_comes_first():
+    study = fresh()
+    trial = study.take()
+    config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.give_back()
+    assert (config.optimizer, config.learning_rate, config.batch_size) == ("adamw", 3e-3, 32)
+
+
+def test_a_trial_that_was_given_back_is_the_same_when_taken_again():
+    study = fresh(sampler="random")
+    finish(study, study.take())
+    trial = study.take()
+    first = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.report(epoch_of(1))
+    trial.run_id = "mine"
+    assert trial.give_back()
+    assert study.points()[1].state == "WAITING"
+    again = reopened().take()
+    second = suggest(again.hyperparameters, search=study.search, seed=again.seed)
+    assert (again.number, again.run_id, second) == (1, "mine", first)
+    again.report(epoch_of(1))  # passed over without a warning
+    again.complete(result())
+
+
+def test_a_finished_trial_is_not_given_back():
+    study = fresh()
+    trial = study.take()
+    finish(study, trial)
+    assert not trial.give_back()
+    assert study.points()[0].state == "COMPLETE"
+
+
+def test_no_proposal_is_repeated_after_a_restart():
+    drawn = []
+    for _ in range(6):
+        study = reopened() or fresh(trials=6, sampler="random")
+        trial = study.take()
+        drawn.append(suggest(trial.hyperparameters, search=study.search, seed=0).dropout)
+        trial.complete(result())
+    assert len(set(drawn)) == 6
+
+
+def test_proposals_depend_on_seed_and_number_alone():
+    def draw(storage):
+        study = create_study(open_storage(storage), make(trials=5, sampler="random"), FACTS)
+        configs = []
+        while trial := study.take():
+            configs.append(suggest(trial.hyperparameters, search=study.search, seed=trial.seed))
+            trial.complete(result())
+        return configs
+
+    assert draw("sqlite:///a.db") == draw("sqlite:///b.db")
+
+
+def _hold(ready):
+    study = find_study(open_storage("sqlite:///o.db"), "s")
+    trial = study.take()
+    suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    ready.set()
+    time.sleep(60)
+
+
+def _killed_holder():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(ready,))
+    process.start()
+    assert ready.wait(30)
+    return process
+
+
+def _kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def test_a_trial_of_a_live_process_is_left_alone_and_of_a_dead_one_taken_over():
+    study = fresh(trials=2)
+    process = _killed_holder()
+    other = study.take()
+    assert other.number == 1
+    assert study.take_number(0) is None
+    other.complete(result())
+    _kill(process)
+    trial = study.take()
+    assert (trial.number, trial.takeovers) == (0, 1)
+    trial.complete(result())
+    assert study.take() is None
+
+
+def test_release_dead_leaves_nothing_running():
+    study = fresh(trials=2)
+    _kill(_killed_holder())
+    study.release_dead()
+    trials = optuna.load_study(study_name="s", storage="sqlite:///o.db").trials
+    assert [trial.state.name for trial in trials] == ["WAITING"]
+
+
+def test_a_trial_that_keeps_killing_its_workers_is_lost():
+    study = fresh(trials=1)
+    for _ in range(3):
+        _kill(_killed_holder())
+    trial = study.take()
+    assert trial.number == 1
+    assert study.points()[0].state == "FAIL"
+    trial.give_back()
+
+
+def test_only_one_of_two_gets_a_free_trial():
+    study = fresh()
+    storage = study._storage
+    frozen = study._trials()[0]
+    assert leases.swap(storage, frozen._trial_id, None, {"host": "a"})
+    assert not leases.swap(storage, frozen._trial_id, None, {"host": "b"})
+    assert study._trials()[0].user_attrs["lease"] == {"host": "a"}
+
+
+def test_a_lease_of_another_host_is_free_after_the_grace_time():
+    lease = leases.mine() | {"host": "elsewhere"}
+    assert not leases.is_free(lease)
+    assert leases.is_free(lease | {"beat": time.time() - leases.GRACE_SECONDS - 1})
+
+
+def test_a_reused_process_number_is_not_the_owner():
+    lease = leases.mine()
+    assert not leases.is_free(lease)
+    assert leases.is_free(lease | {"pid_start": lease["pid_start"] - 100})
+
+
+def test_a_trial_beyond_the_budget_is_given_back(monkeypatch):
+    study = fresh(trials=1, backbones="tiny")
+    finish(study, study.take())
+    assert study._ask() is None
+    assert study.points()[-1].state == "WAITING"
+
+
+def test_the_heartbeat_carries_progress_and_notices_a_lost_lease(monkeypatch):
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    study = fresh()
+    trial = study.take()
+    trial.progress(1, 2, 3)
+    deadline = time.time() + 10
+    while not study.points()[0].progress and time.time() < deadline:
+        time.sleep(0.05)
+    assert list(study.points()[0].progress) == [1, 2, 3]
+    study._storage.set_trial_user_attr(trial._id, "lease", {"host": "thief"})
+    while not trial._heartbeat.is_lost and time.time() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(leases.LeaseLost):
+        trial.report(epoch_of(1))
+
+
+def test_pruned_by_the_median():
+    study = fresh(trials=8, pruner="median")
+    for _ in range(6):
+        trial = study.take()
+        suggest(trial.hyperparameters, search=study.search, seed=0)
+        for number in (1, 2, 3):
+            trial.report(epoch_of(number, 0.9))
+        trial.complete(result())
+    trial = study.take()
+    trial.report(epoch_of(1, 0.1))
+    trial.report(epoch_of(2, 0.1))
+    with pytest.raises(TrialPruned):
+        trial.report(epoch_of(3, 0.1))
+    trial.prune()
+    point = study.points()[-1]
+    assert (point.state, point.value) == ("PRUNED", 0.1)
+
+
+def test_five_failures_in_a_row_stop_the_study():
+    study = fresh(trials=9)
+    for _ in range(5):
+        study.take().fail(TrialFailed("out_of_memory", "too big"))
+    with pytest.raises(StudyStopped, match="too big"):
+        study.take()
+    assert reopened().take()  # a resume tries again
+
+
+def test_a_foreign_study_is_refused():
+    optuna.create_study(study_name="s", storage="sqlite:///o.db").ask()
+    with pytest.raises(StoreError, match="fer_search did not make it"):
+        reopened()
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////no/such/folder/o.db", "postgresql+nodriver://h/d", "mysql://h/d"]
+)
+def test_a_storage_that_can_not_be_opened_is_refused(url):
+    with pytest.raises(StoreError, match="can not be opened"):
+        open_storage(url)
+
+
+def test_another_space_is_refused(monkeypatch):
+    study = fresh()
+    study.check_space()
+    study.change(space="0" * 32)
+    with pytest.raises(StoreError, match="another search space"):
+        study.check_space()
+
+
+def test_settings_come_back():
+    fresh(trials=7, sampler="random")
+    study = reopened()
+    assert study.search == make(trials=7, sampler="random")
+    assert isinstance(study.search.trials, int)
+    assert TrialConfig(backbone="tiny")
