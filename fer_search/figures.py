@@ -169,6 +169,7 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
         1.05 * len(rows) + 1,
         "What the network saw",
         f"training pictures and {_counted(len(augmented), 'random variation')} of each",
+        pad=0.04,
     )
     grid = figure.subplots(len(rows), n_pictures, squeeze=False)
     for row, pictures in enumerate(rows):
@@ -386,9 +387,9 @@ def _curve(axes: Axes, curve: Mapping[int, float], **look: Any) -> None:
     axes.plot(epochs, [curve[epoch] for epoch in epochs], marker=marker, markersize=3, **look)
 
 
-def _figure(width: float, height: float, title: str, subtitle: str) -> Figure:
+def _figure(width: float, height: float, title: str, subtitle: str, *, pad: float = 0.1) -> Figure:
     """Make an empty figure with a title and a line of facts at its top left; sizes in inches."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, rect=(0, 0, 1, 1 - 0.6 / height))
+    layout = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, rect=(0, 0, 1, 1 - 0.6 / height))
     figure = Figure((width, height), dpi=_DPI, layout=layout)
     figure.text(
         0.12 / width, 1 - 0.12 / height, title, va="top", fontsize=13, weight="bold", color=_INK

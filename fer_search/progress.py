@@ -130,8 +130,16 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
     complete = [point for point in points if point.state == "COMPLETE"]
     ranked = sorted(complete, key=lambda point: (-(point.value or 0), point.number))[:n]
     table = Table(title=f"Top {len(ranked)} of {len(points)} trials, on validation")
-    for column in ("trial", "macro-F1", "accuracy", "epochs", "backbone", "optimizer", "run"):
-        table.add_column(column, justify="left" if column in ("backbone", "run") else "right")
+    for column in (
+        "trial",
+        "macro-F1",
+        "accuracy",
+        "epochs",
+        "backbone",
+        "image size",
+        "optimizer",
+    ):
+        table.add_column(column, justify="right")
     for point in ranked:
         table.add_row(
             str(point.number),
@@ -139,8 +147,8 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
             f"{point.accuracy:.4f}" if point.accuracy is not None else "",
             str(max(point.curve, default=0)),
             str(point.params.get("backbone", "")),
+            str(point.params.get("image_size", "")),
             str(point.params.get("optimizer", "")),
-            point.run_id or "",
         )
     return table
 

@@ -113,12 +113,12 @@ def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
         DataError: If too many pictures (`MOST_SKIPPED`) can not be read.
     """
     images = np.empty((len(pictures), FACE_SIZE, FACE_SIZE), np.uint8)
-    read: list[Picture] = []
+    decoded: list[Picture] = []
     skipped: list[tuple[str, str]] = []
     for picture in _with_progress(pictures):
         try:
-            images[len(read)] = decode(picture.path.read_bytes())
-            read.append(picture)
+            images[len(decoded)] = decode(picture.path.read_bytes())
+            decoded.append(picture)
         except OSError as error:
             skipped.append((picture.origin, f"can not be opened ({error.strerror})"))
         except DataError as error:
@@ -126,10 +126,10 @@ def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
     if skipped:
         _report(skipped, len(pictures))
     return {
-        "images": images[: len(read)],
-        "labels": np.array([picture.label for picture in read], np.int64),
-        "origins": np.array([picture.origin for picture in read], np.str_),
-        "splits": np.array([picture.part for picture in read], np.str_),
+        "images": images[: len(decoded)],
+        "labels": np.array([picture.label for picture in decoded], np.int64),
+        "origins": np.array([picture.origin for picture in decoded], np.str_),
+        "splits": np.array([picture.part for picture in decoded], np.str_),
         "skipped": np.array(skipped, np.str_).reshape(-1, 2),
     }
 

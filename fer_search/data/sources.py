@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,10 +21,12 @@ from fer_search.data import folders, synthetic
 from fer_search.data.packing import pack
 from fer_search.errors import DataError
 
+_log = logging.getLogger(__name__)
+
 _KAGGLE_HANDLE = "msambare/fer2013/versions/1"
 """With its version: a handle without one calls Kaggle even if the files are in the cache."""
 _KAGGLE_URL = "https://www.kaggle.com/datasets/msambare/fer2013"
-_N_SYNTHETIC = 10_000
+_N_SYNTHETIC = 6_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +64,9 @@ def load(data: str, *, seed: int) -> Faces:
     """
     if data in SOURCES:
         return SOURCES[data](seed)
-    folder = Path(data).expanduser()
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "neither a known source nor a folder"
+    folder = Path(os.path.expanduser(data))
+    if not os.path.isdir(folder):  # unlike Path.is_dir, never raises
+        found = "a file" if os.path.exists(folder) else "neither a known source nor a folder"
         raise DataError(
             f"data={data} is {found}",
             hint=f"choose {' or '.join(SOURCES)}, or the path of a folder with one folder of "
@@ -89,6 +93,7 @@ def _from_synthetic(seed: int) -> Faces:
 
 
 def _drawn(seed: int) -> dict[str, np.ndarray]:
+    _log.info("Drawing %d faces", _N_SYNTHETIC)
     images, labels = synthetic.draw(_N_SYNTHETIC, seed)
     return {"images": images, "labels": labels}
 

@@ -112,18 +112,44 @@ def split(faces: Faces, *, limit: int, seed: int) -> Splits:
         parts[whole] = _LEFT
         parts[whole[choose(faces.labels[whole], limit, seed=(seed, part))]] = part
 
-    train, validation, test = (_take(faces, parts == part) for part in range(len(PARTS)))
-    splits = Splits(
-        train=train,
-        validation=validation,
-        test=test,
-        train_digest=_digest(train, validation),
-        test_digest=_digest(test),
-        report={},
+    taken = {name: _take(faces, parts == part) for part, name in enumerate(PARTS)}
+    _refuse_missing(taken, faces, limit=limit)
+    train_digest = _digest(taken["train"], taken["validation"])
+    test_digest = _digest(taken["test"])
+    report = {
+        "source": faces.name,
+        "url": faces.source_url,
+        "pictures": len(faces),
+        "split": kind,
+        "official": kind == _OFFICIAL,
+        "limit": limit,
+        "seed": seed,
+        "counts": {name: _counts(part) for name, part in taken.items()},
+        "dropped": {
+            reason: {
+                "count": len(positions),
+                "examples": faces.origins[positions[:_N_EXAMPLES]].tolist(),
+            }
+            for reason, positions in dropped.items()
+        },
+        "skipped": {
+            "count": len(faces.skipped),
+            "examples": [
+                {"origin": origin, "reason": reason}
+                for origin, reason in faces.skipped[:_N_EXAMPLES]
+            ],
+        },
+        "train_digest": train_digest,
+        "test_digest": test_digest,
+    }
+    return Splits(
+        train=taken["train"],
+        validation=taken["validation"],
+        test=taken["test"],
+        train_digest=train_digest,
+        test_digest=test_digest,
+        report=report,
     )
-    _refuse_missing(splits, faces, limit=limit)
-    report = _report(splits, faces, dropped) | {"split": kind, "limit": limit, "seed": seed}
-    return dataclasses.replace(splits, report=report)
 
 
 def summary(report: Mapping[str, Any]) -> str:
@@ -162,14 +188,13 @@ def _take(faces: Faces, those: np.ndarray) -> Split:
     )
 
 
-def _refuse_missing(splits: Splits, faces: Faces, *, limit: int) -> None:
-    for part in PARTS:
-        labels = getattr(splits, part).labels
-        missing = [name for i, name in enumerate(EMOTIONS) if i not in labels]
+def _refuse_missing(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> None:
+    for name, part in taken.items():
+        missing = [emotion for emotion, count in _counts(part).items() if count == 0]
         if missing:
+            limited = f" with limit={limit}" if limit else ""
             raise DataError(
-                f"{faces.source_url}: no pictures of {', '.join(missing)} for {part}"
-                + (f" with limit={limit}" if limit else ""),
+                f"{faces.source_url}: no pictures of {', '.join(missing)} for {name}{limited}",
                 hint="every emotion needs pictures in training, validation and test, not counting "
                 f"repeats; a limit must be at least {len(EMOTIONS)}",
             )
@@ -184,35 +209,7 @@ def _digest(*parts: Split) -> str:
     return digest.hexdigest()
 
 
-def _report(splits: Splits, faces: Faces, dropped: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {
-        "source": faces.name,
-        "url": faces.source_url,
-        "pictures": len(faces),
-        "counts": {
-            part: dict(
-                zip(
-                    EMOTIONS,
-                    np.bincount(getattr(splits, part).labels, minlength=len(EMOTIONS)).tolist(),
-                    strict=True,
-                )
-            )
-            for part in PARTS
-        },
-        "dropped": {
-            reason: {
-                "count": len(positions),
-                "examples": faces.origins[positions[:_N_EXAMPLES]].tolist(),
-            }
-            for reason, positions in dropped.items()
-        },
-        "skipped": {
-            "count": len(faces.skipped),
-            "examples": [
-                {"origin": origin, "reason": reason}
-                for origin, reason in faces.skipped[:_N_EXAMPLES]
-            ],
-        },
-        "train_digest": splits.train_digest,
-        "test_digest": splits.test_digest,
-    }
+def _counts(part: Split) -> dict[str, int]:
+    """Pictures per emotion."""
+    counts = np.bincount(part.labels, minlength=len(EMOTIONS)).tolist()
+    return dict(zip(EMOTIONS, counts, strict=True))

@@ -31,11 +31,12 @@ def choose(labels: np.ndarray, n: int, seed: int | tuple[int, ...]) -> np.ndarra
 
 
 def _quotas(counts: np.ndarray, n: int) -> np.ndarray:
-    """Share out `n` in proportion to `counts`, at least one where there is any."""
-    shares = counts * (n / counts.sum())
-    quotas: np.ndarray = np.maximum(np.floor(shares).astype(int), counts > 0)
+    """Share out `n` in proportion to `counts`, at least one to each if there is enough."""
+    shares = counts * n / counts.sum()
+    least = (counts > 0) & (np.count_nonzero(counts) <= n)
+    quotas: np.ndarray = np.maximum(np.floor(shares).astype(int), least)
     while quotas.sum() < n:
         quotas[np.argmax(shares - quotas)] += 1
     while quotas.sum() > n:
-        quotas[np.argmax(quotas - shares + len(counts) * (quotas > 1))] -= 1
+        quotas[np.argmax(np.where(quotas > least, quotas - shares, -np.inf))] -= 1
     return quotas

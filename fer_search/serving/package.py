@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import keras
+import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 import pandas
@@ -34,7 +35,6 @@ _BACKEND_PACKAGES = {
 }
 """Packages that may bring a backend; the first one that is installed counts."""
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # "Validating input example …"
 
 
@@ -93,6 +93,7 @@ def log_model(
         FileNotFoundError: If there is no `keras_file`.
         MlflowException: If the store refuses or can not be reached.
     """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     keras_file = keras_file.resolve(strict=True)
     model = _begun_model(client, run_id, experiment_id, name) or client.create_logged_model(
         experiment_id, name, run_id, dict(tags), dict(params)
@@ -103,7 +104,9 @@ def log_model(
         package = Path(folder, "model")
         mlflow.pyfunc.save_model(
             package,
-            mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id),
+            mlflow_model=Model(
+                model.artifact_location, run_id, model_uuid=model.model_id, model_id=model.model_id
+            ),
             python_model=str(PREDICTOR),
             artifacts={"model": keras_file.as_uri()},  # a path would be taken for a URI, too
             model_config={"emotions": list(EMOTIONS), "backend": keras.config.backend()},
@@ -119,6 +122,20 @@ def log_model(
     client.log_batch(run_id, metrics=_final_metrics(run, model.model_id))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
+
+
+def load_keras(client: MlflowClient, model_id: str) -> keras.Model:
+    """Load the Keras model inside a logged model, e.g. to evaluate it on test.
+
+    Args:
+        client: Of the store that holds it.
+        model_id: Of the logged model.
+    """
+    folder = mlflow.artifacts.download_artifacts(
+        f"models:/{model_id}", tracking_uri=client.tracking_uri
+    )
+    (file,) = Path(folder, "artifacts").glob("*.keras")
+    return keras.saving.load_model(file, compile=False)
 
 
 def _begun_model(

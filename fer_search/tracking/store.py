@@ -89,8 +89,8 @@ def holds(client: MlflowClient, run_id: str) -> bool:
 
 def address(client: MlflowClient) -> str:
     """Say how to look at the store: a web address, or the command that serves it."""
-    uri = client.tracking_uri
-    return str(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    uri: str = client.tracking_uri
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
 def _experiment(client: MlflowClient) -> str:
@@ -101,4 +101,4 @@ def _experiment(client: MlflowClient) -> str:
     if name is None:
         return DEFAULT_EXPERIMENT
     experiment = client.get_experiment_by_name(name)
-    return experiment.experiment_id if experiment else client.create_experiment(name)
+    return str(experiment.experiment_id if experiment else client.create_experiment(name))

@@ -14,7 +14,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fer_search import figures, spool
-from fer_search.results import TrialPoint
 from fer_search.serving import package
 from fer_search.spool import Spooled
 from fer_search.study.trials import Study
@@ -63,7 +62,7 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
     )
     run.set_tags({MODEL_TAG: model_id})
     if study.search.register_ == "all":
-        register(study_run, study, spooled.number, run.run_id, result.objective, params["backbone"])
+        register(study, study_run, spooled.number, run.run_id)
     run.end_as("COMPLETE")
     spooled.remove()
 
@@ -84,37 +83,32 @@ def lock_of(folder: Path, number: int) -> FileLock:
     return FileLock(folder / f".trial-{number:03d}.lock")
 
 
-def register(
-    study_run: StudyRun, study: Study, number: int, run_id: str, value: float, backbone: str
-) -> str:
+def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str:
     """Make the model of a delivered trial a version in the registry, unless it is one already.
+
+    Args:
+        study: The trial belongs to.
+        study_run: Of the study.
+        number: Of the trial.
+        run_id: Of the trial's run.
 
     Returns:
         The number of the version.
     """
-    run = study_run.existing(run_id)
+    data = study_run.client.get_run(run_id).data
     return registry.register(
-        run.client,
+        study_run.client,
         study.search.registered_model,
-        model_id=run.tags[MODEL_TAG],
+        model_id=data.tags[MODEL_TAG],
         run_id=run_id,
         tags={
             "study": study.name,
             "trial_number": str(number),
-            "val_macro_f1": f"{value:.6f}",
+            "val_macro_f1": f"{data.metrics['val_macro_f1']:.6f}",
             "train_digest": study.facts["train_digest"],
             "test_digest": study.facts["test_digest"],
-            "backbone": backbone,
+            "backbone": data.params["backbone"],
         },
-    )
-
-
-def register_point(study_run: StudyRun, study: Study, point: TrialPoint) -> str:
-    """Register the trial that `point` tells of; see `register`."""
-    assert point.run_id is not None  # a completed trial has a run
-    assert point.value is not None
-    return register(
-        study_run, study, point.number, point.run_id, point.value, str(point.params["backbone"])
     )
 
 

@@ -12,19 +12,19 @@ from fer_search import figures
 from fer_search.data.splits import Splits
 from fer_search.errors import StudyStopped
 from fer_search.model.training import evaluate
-from fer_search.processes import Launch
 from fer_search.progress import console, say, top_trials
 from fer_search.results import Evaluation, TrialPoint, best_of
-from fer_search.serving.stored import load_keras
+from fer_search.serving.package import load_keras
 from fer_search.study.trials import Study
-from fer_search.tracking import registry, store
+from fer_search.tracking import registry
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.deliver import MODEL_TAG, register_point
+from fer_search.workflows.deliver import MODEL_TAG, register
+
+VERSION_TAG = "fer.best_version"
+"""Tag of the study run: the registered version of the best trial's model."""
 
 
-def finish(
-    study: Study, study_run: StudyRun, splits: Splits, launch: Launch, *, timed_out: bool
-) -> None:
+def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> None:
     """Evaluate the trial that validation chose on test, and present the study.
 
     Raises:
@@ -41,10 +41,10 @@ def finish(
             f"no trial was completed: {dict(count(points))}",
             hint="resume with more trials=…, or start a study with pruner=none",
         )
-    version = _register(study, study_run, best)
+    _register(study, study_run, best)
     _score_once(study, study_run, splits, best)
     console.print(top_trials(points))
-    _say_what_next(study, study_run, launch, best, version)
+    _say_score(study_run, best)
 
 
 def count(points: Sequence[TrialPoint]) -> Counter[str]:
@@ -76,13 +76,12 @@ def _pictures(study: Study, points: Sequence[TrialPoint]) -> dict[str, Any]:
     }
 
 
-def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> str | None:
-    """Make the best model the challenger; None where nothing shall be registered."""
-    if study.search.register_ == "none":
-        return None
-    version = register_point(study_run, study, best)
-    registry.challenge(study_run.client, study.search.registered_model, version)
-    return version
+def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> None:
+    """Make the best model the challenger, unless nothing shall be registered."""
+    if study.search.register_ != "none":
+        version = register(study, study_run, best.number, str(best.run_id))
+        registry.challenge(study_run.client, study.search.registered_model, version)
+        study_run.set_tags({VERSION_TAG: version})
 
 
 def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPoint) -> None:
@@ -121,20 +120,11 @@ def _log_test(
     )
 
 
-def _say_what_next(
-    study: Study, study_run: StudyRun, launch: Launch, best: TrialPoint, version: str | None
-) -> None:
-    metrics = study_run.client.get_run(study_run.run_id).data.metrics
-    openings = len(study.facts["test_openings"])
+def _say_score(study_run: StudyRun, best: TrialPoint) -> None:
+    data = study_run.client.get_run(study_run.run_id).data
+    openings = int(data.tags["test_openings"])
     say(
-        f"Test score of trial {best.number}: accuracy {metrics['test_accuracy']:.4f}, "
-        f"macro-F1 {metrics['test_macro_f1']:.4f}"
-        f" (test was opened {openings} time{'s' * (openings > 1)} in this study)"
+        f"Test score of trial {best.number}: accuracy {data.metrics['test_accuracy']:.4f}, "
+        f"macro-F1 {data.metrics['test_macro_f1']:.4f} "
+        f"(test was opened {openings} time{'s' * (openings > 1)} in this study)"
     )
-    more = study.search.trials * 2
-    say(f"\nCompare the runs:   {store.address(study_run.client)}")
-    if version:
-        name = study.search.registered_model
-        promote = launch.command("promote", registered_model=name, version=version)
-        say(f"Put it into use:    {promote}")
-    say(f"Search on:          {launch.command('search', study=study.name, trials=more)}")

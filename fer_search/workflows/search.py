@@ -11,7 +11,6 @@ import datetime
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from fer_search import runtime, spool
 from fer_search.config import AUTO, SearchConfig, weights_for
@@ -26,7 +25,7 @@ from fer_search.tracking import store
 from fer_search.tracking.runs import LoggedRun, StudyRun
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
-from fer_search.workflows.finish import count, finish, log_counts
+from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
 from fer_search.workflows.worker import check_data
 
 log = logging.getLogger(__name__)
@@ -70,11 +69,14 @@ def search(config: SearchConfig, launch: Launch) -> None:
         }
         study = create_study(storage, settings, facts)
     _describe(study_run, study, splits, device, faces.source_url)
-    resume = launch.command("search", study=study.name, **_address(config))
-    say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:\n  {resume}\n")
+    address = {"study": study.name} | _storage_unless_default(config, launch)
+    say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
+    say(f"  {launch.command('search', **address)}\n")
     with _ending_the_run(study_run, study):
         timed_out = _run_trials(study, study_run, device)
-        finish(study, study_run, splits, launch, timed_out=timed_out)
+        finish(study, study_run, splits, timed_out=timed_out)
+    more = launch.command("search", **address, trials=2 * study.search.trials)
+    _say_what_next(study, study_run, launch, more)
 
 
 def _named(config: SearchConfig) -> SearchConfig:
@@ -136,9 +138,20 @@ def _describe(
     )
 
 
-def _address(config: SearchConfig) -> dict[str, Any]:
+def _storage_unless_default(config: SearchConfig, launch: Launch) -> dict[str, str]:
     """The storage, where it must be said to find a study again."""
-    return {"storage": config.storage} if config.storage != SearchConfig().storage else {}
+    default = SearchConfig(data="synthetic").anchored(launch.directory).storage
+    return {} if config.storage == default else {"storage": config.storage}
+
+
+def _say_what_next(study: Study, study_run: StudyRun, launch: Launch, more: str) -> None:
+    say(f"\nCompare the runs:   {store.address(study_run.client)}")
+    version = study_run.tags.get(VERSION_TAG)
+    if version:
+        name = study.search.registered_model
+        promote = launch.command("promote", registered_model=name, version=version)
+        say(f"Put it into use:    {promote}")
+    say(f"Search on:          {more}")
 
 
 @contextlib.contextmanager

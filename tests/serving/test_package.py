@@ -72,10 +72,7 @@ def test_final_metrics_are_linked_and_not_repeated(client, run, keras_file):
     assert len(client.get_metric_history(run.info.run_id, "val_macro_f1")) == 1
 
 
-def test_logging_touches_nothing_but_the_given_store(
-    client, run, keras_file, tmp_path, monkeypatch, capfd
-):
-    monkeypatch.chdir(tmp_path)
+def test_logging_touches_nothing_but_the_given_store(client, run, keras_file, tmp_path, capfd):
     before = client.get_run(run.info.run_id).data
     capfd.readouterr()
     log(client, run, keras_file)

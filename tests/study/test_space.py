@@ -1,0 +1,128 @@
+import keras_tuner
+import optuna
+import pytest
+
+from fer_search.config import BACKBONES, PRUNERS, SAMPLERS, SearchConfig, TrialConfig
+from fer_search.study import samplers
+from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
+from fer_search.study.space import declare, known_good, settled, suggest
+
+FULL = SearchConfig(image_sizes="48,96", backbones="vgg16,resnet50")
+
+
+def draw(search, n=30, sampler=None):
+    study = optuna.create_study(sampler=sampler or optuna.samplers.RandomSampler(seed=1))
+    for number in range(n):
+        trial = study.ask()
+        yield trial, suggest(OptunaHyperParameters(trial), search=search, seed=number)
+        study.tell(trial, 0.5)
+
+
+def test_the_catalogues_have_the_names_of_the_config():
+    assert tuple(samplers.SAMPLERS) == SAMPLERS
+    assert tuple(samplers.PRUNERS) == PRUNERS
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_gives_valid_trials(name):
+    sampler = samplers.PerTrialSampler(samplers.SAMPLERS[name], seed=3)
+    configs = [config for _, config in draw(FULL, 25, sampler)]
+    assert all(isinstance(config, TrialConfig) for config in configs)
+    assert len({str(config) for config in configs}) == 25
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_same_seed_gives_the_same_suggestions(name):
+    def drawn(seed):
+        sampler = samplers.PerTrialSampler(samplers.SAMPLERS[name], seed)
+        return [config for _, config in draw(FULL, 14, sampler)]
+
+    assert drawn(3) == drawn(3)
+    assert drawn(3) != drawn(4)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("epochs", [1, 2, 20])
+def test_every_pruner_judges_a_trial(name, epochs):
+    study = optuna.create_study(direction="maximize", pruner=samplers.PRUNERS[name](epochs))
+    for value in (0.9, 0.8, 0.7, 0.6, 0.5, 0.1):
+        trial = study.ask()
+        for step in range(1, epochs + 1):
+            trial.report(value, step)
+            verdict = trial.should_prune()
+            assert verdict in (True, False)
+        study.tell(trial, value)
+
+
+def test_parameters_of_other_branches_are_never_asked_for():
+    for trial, config in draw(FULL):
+        other = "resnet50" if config.backbone == "vgg16" else "vgg16"
+        assert f"{other}_unfreeze_depth" not in trial.params
+        other = "sgd" if config.optimizer == "adamw" else "adamw"
+        assert f"{other}_learning_rate" not in trial.params
+        assert trial.params[f"{config.optimizer}_learning_rate"] == config.learning_rate
+
+
+def test_branches_are_sampled_jointly():
+    study = optuna.create_study(sampler=samplers.SAMPLERS["tpe"](1))
+    for number in range(20):
+        trial = study.ask()
+        suggest(OptunaHyperParameters(trial), search=FULL, seed=number)
+        study.tell(trial, number)
+    trial = study.ask()
+    joint = set(trial.study.sampler.infer_relative_search_space(study, study.trials[-1]))
+    assert {"vgg16_unfreeze_depth", "resnet50_unfreeze_depth", "sgd_learning_rate"} <= joint
+
+
+def test_a_setting_without_a_choice_is_no_question():
+    search = SearchConfig(backbones="vgg16", image_sizes="48", weights="none")
+    for trial, config in draw(search, 5):
+        assert not {"backbone", "image_size", "vgg16_unfreeze_depth", "backbone_rate"} & set(
+            trial.params
+        )
+        assert (config.backbone, config.image_size, config.unfreeze_depth) == ("vgg16", 48, 5)
+    assert settled(search)["backbone"] == "vgg16"
+
+
+def test_weights_are_named_by_backbone():
+    search = SearchConfig(weights="w/{backbone}.h5", image_sizes="48")
+    assert {config.weights for _, config in draw(search)} == {"w/vgg16.h5", "w/resnet50.h5"}
+
+
+def test_known_good_points_lie_in_the_space_and_survive_the_queue():
+    search = SearchConfig(backbones=BACKBONES, image_sizes="48", weights="none")
+    points = known_good(search)
+    assert {point["backbone"] for point in points} == set(BACKBONES)
+    study = optuna.create_study()
+    for point in points:
+        study.enqueue_trial(point)
+        trial = study.ask()
+        config = suggest(OptunaHyperParameters(trial), search=search, seed=0)
+        assert config == suggest(declare(search, point), search=search, seed=0)
+
+
+def test_a_plain_keras_tuner_gets_the_defaults():
+    config = suggest(keras_tuner.HyperParameters(), search=FULL, seed=0)
+    assert (config.backbone, config.learning_rate, config.augmentation.flip) == (
+        "vgg16",
+        3e-4,
+        True,
+    )
+
+
+def test_a_keras_tuner_oracle_can_drive_the_space():
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        objective=keras_tuner.Objective("f1", "max"), max_trials=3, hyperparameters=declare(FULL)
+    )
+    values = oracle.populate_space("0")["values"]
+    hp = declare(FULL)
+    hp.values = values
+    assert suggest(hp, search=FULL, seed=0).backbone == values["backbone"]
+
+
+def test_the_fingerprint_tells_spaces_apart():
+    same = fingerprint(declare(FULL))
+    assert fingerprint(declare(FULL.model_copy(update={"trials": 7}))) == same
+    assert fingerprint(declare(FULL.model_copy(update={"image_sizes": (48,)}))) != same
+    assert fingerprint(declare(FULL.model_copy(update={"backbones": ("vgg16",)}))) != same
+    assert fingerprint(declare(FULL.model_copy(update={"weights": "none"}))) != same

@@ -1,0 +1,174 @@
+"""Real processes and real signals: whatever is killed, the printed resume command goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+ROOT = Path(__file__).parents[1]
+TRIALS = 3
+SMALL = {
+    "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
+    "image_sizes": 48, "epochs": 6, "study": "s", "pruner": "none", "sampler": "random",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """One cache of drawn faces for all tests here."""
+    return tmp_path_factory.mktemp("faces")
+
+
+@pytest.fixture
+def search(tmp_path, faces):
+    """Start a search in a process group of its own; whatever it starts is dead at the end."""
+    started = []
+
+    def start(*command, **options):
+        command = command or (sys.executable, "-m", "fer_search", "search")
+        mark = "-P" if command[0] == "mlflow" else None
+        for name, value in (SMALL | options).items():
+            command += (mark, f"{name}={value}") if mark else (f"--{name}={value}",)
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(faces), "PATH": paths,
+        }  # fmt: skip
+        with (tmp_path / "out.txt").open("a") as out:
+            process = subprocess.Popen(
+                command, env=environment, stdout=out, stderr=out, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        for each in family(process.pid):
+            each.kill()
+        process.kill()
+
+
+def family(pid):
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def workers(pid):
+    return [p for p in family(pid) if "worker" in p.cmdline()]
+
+
+def trials():
+    try:
+        return optuna.load_study(study_name="s", storage="sqlite:///optuna.db").trials
+    except Exception:  # not there yet
+        return []
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    pytest.fail(f"waited {seconds} s in vain:\n{Path('out.txt').read_text()[-3000:]}")
+
+
+def in_the_middle():
+    """One trial is done and the next has reported two epochs."""
+    return any(t.number >= 1 and len(t.intermediate_values) >= 2 for t in trials())
+
+
+def mid_trial(process):
+    wait_for(in_the_middle)
+    return workers(process.pid)
+
+
+def assert_whole(resumed_by=1):
+    """Exactly N trials, no proposal twice, nothing RUNNING, one tree, every model once."""
+    client = MlflowClient()
+    finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
+    assert len(finished) == TRIALS
+    assert not [t for t in trials() if t.state.name == "RUNNING"]
+    assert len({json.dumps(t.params, sort_keys=True) for t in finished}) == TRIALS
+    runs = client.search_runs(["0"])
+    assert not [run.info.run_name for run in runs if run.info.status == "RUNNING"]
+    (study_run,) = [run for run in runs if "test_macro_f1" in run.data.metrics]
+    assert study_run.info.status == "FINISHED"
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {study_run.info.run_id}
+    assert len({run.data.tags["optuna.trial_number"] for run in children}) == len(children)
+    for run in children:
+        history = client.get_metric_history(run.info.run_id, "epoch/val_macro_f1")
+        steps = [metric.step for metric in history]
+        assert steps == sorted(set(steps)), "an epoch was logged twice"
+    versions = client.search_model_versions("name='fer-emotion'")
+    complete = [t for t in finished if t.state.name == "COMPLETE"]
+    assert len(versions) == len({v.run_id for v in versions}) == len(complete)
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search):
+    process = search()
+    (worker,) = mid_trial(process)
+    worker.kill()
+    assert process.wait(200) == 0
+    assert_whole()
+    assert any(t.user_attrs.get("takeovers") == 1 for t in trials())
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 1, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 1, id="sigterm"),
+        pytest.param(signal.SIGKILL, -9, id="kill-9"),
+    ],
+)
+def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, number, status):
+    process = search()
+    mine = mid_trial(process)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    wait_for(lambda: not [w for w in mine if w.is_running()], 30)
+    if number != signal.SIGKILL:
+        assert not [t for t in trials() if t.state.name == "RUNNING"]
+        assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
+    (resume,) = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())
+    again = search(sys.executable, "-m", "fer_search", *resume.split())
+    assert again.wait(200) == 0
+    assert_whole()
+
+
+def test_kill_9_of_all_at_once_is_resumed(search):
+    process = search()
+    for each in [*mid_trial(process), psutil.Process(process.pid)]:
+        each.kill()
+    process.wait()
+    assert search().wait(200) == 0
+    assert_whole()
+
+
+def test_a_killed_launcher_takes_the_search_along(search):
+    command = ("mlflow", "run", str(ROOT), "--env-manager", "local")
+    process = search(*command)
+    mid_trial(process)
+    below = family(process.pid)
+    process.kill()
+    wait_for(lambda: not [p for p in below if p.is_running() and p.status() != "zombie"], 60)
+    assert not [t for t in trials() if t.state.name == "RUNNING"]
+    assert search(*command).wait(200) == 0
+    assert_whole()
+
+
+def output():
+    return Path("out.txt").read_text()

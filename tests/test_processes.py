@@ -1,0 +1,105 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fer_search.processes import Launch, find_launch, is_alive, mlflow_prefix
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("mlflow run . -P trials=50", "mlflow run ."),
+        ("mlflow run . -e demo -P a=1 --env-manager uv", "mlflow run . --env-manager uv"),
+        ("mlflow run --env-manager=local . -Pa=1", "mlflow run --env-manager=local ."),
+        ("mlflow run git@host:x.git -v main --run-name x", "mlflow run git@host:x.git -v main"),
+        ("python notebook.py", "mlflow run ."),
+    ],
+)
+def test_later_commands_keep_what_they_need(typed, kept):
+    assert mlflow_prefix(typed.split()) == tuple(kept.split())
+
+
+def test_commands_are_worded_as_they_were_typed():
+    direct = Launch(Path(), None, ("python", "-m", "fer_search"))
+    assert direct.command("search", study="a b") == "python -m fer_search search '--study=a b'"
+    launched = Launch(Path(), psutil.Process(), ("mlflow", "run", "."))
+    assert launched.command("search", study="s") == "mlflow run . -P study=s"
+    assert launched.command("promote", version=3) == "mlflow run . -e promote -P version=3"
+
+
+def test_the_launcher_is_found_above_the_shell(monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "x")
+    code = "from fer_search.processes import find_launch as f; l = f(); print(l.mlflow.pid, l.directory)"
+    done = subprocess.run(
+        ["bash", "-c", f"cd / && PYTHONPATH={ROOT} {sys.executable} -c '{code}'; true"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(os.getpid()), str(Path.cwd())]
+
+
+def test_without_mlflow_nobody_launched_us():
+    launch = find_launch()
+    assert (launch.mlflow, launch.directory) == (None, Path.cwd())
+
+
+def test_a_zombie_is_not_alive():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    process = psutil.Process(child.pid)
+    assert is_alive(process)
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.05)
+    assert not is_alive(process)
+    child.wait()
+    assert not is_alive(process)
+
+
+STOPPING = """
+import sys, time, psutil
+from fer_search.processes import stop_on_signals, stop_with
+stop_on_signals()
+if sys.argv[1:]:
+    stop_with(psutil.Process(int(sys.argv[1])))
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("tidying", flush=True)
+    time.sleep(1)
+    print("tidy")
+"""
+
+
+def start(*arguments):
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOPPING, *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_break_off_the_tidying(number):
+    with start() as child:
+        child.send_signal(number)
+        assert child.stdout.readline() == "tidying\n"
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.read() == "tidy\n"
+    assert child.returncode == 0
+
+
+def test_a_process_stops_with_the_one_it_belongs_to():
+    owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with start(str(owner.pid)) as child:
+        owner.kill()
+        owner.communicate()
+        assert child.stdout.read() == "tidying\ntidy\n"

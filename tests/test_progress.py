@@ -1,0 +1,87 @@
+import pytest
+from rich.console import Console
+
+from fer_search import progress
+from fer_search.results import TrialPoint
+
+
+def point(number, state, curve=(), value=None, **more):
+    return TrialPoint(
+        number=number, state=state, value=value, params={"backbone": "vgg16"},
+        curve=dict(enumerate(curve, start=1)), **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    console = Console(force_terminal=False, soft_wrap=True, record=True)
+    monkeypatch.setattr(progress, "console", console)
+    return console
+
+
+STORY = [
+    [],
+    [point(0, "RUNNING")],
+    [point(0, "RUNNING", [0.1], progress=(1, 5, 10))],
+    [point(0, "RUNNING", [0.1], progress=(2, 5, 10))],
+    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "RUNNING")],
+    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "PRUNED", [0.05], 0.05)],
+    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "PRUNED", [0.05], 0.05), point(2, "FAIL")],
+]
+
+
+def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
+    with progress.Progress([], trials=3, epochs=2) as shown:
+        for points in STORY:
+            shown.update(points)
+    lines = plain.export_text().splitlines()
+    assert lines[:2] == [
+        "trial 0 vgg16 · started",
+        "trial 0 vgg16 · epoch 1 of 2 · macro-F1 0.1000",
+    ]
+    assert lines[2].startswith(
+        "trial 0 complete with macro-F1 0.2000 · 1 of 3 trials · best macro-F1 0.2000 (trial 0)"
+    )
+    assert lines[3:4] == ["trial 1 vgg16 · started"]
+    assert "2 of 3 trials (1 pruned)" in lines[4]
+    assert "(1 pruned, 1 failed)" in lines[5]
+    assert len(lines) == 6
+
+
+def test_in_a_terminal_the_panel_tells_all(monkeypatch):
+    console = Console(force_terminal=True, width=120, record=True)
+    monkeypatch.setattr(progress, "console", console)
+    with progress.Progress([], trials=3, epochs=2) as shown:
+        for points in STORY[:5]:
+            shown.update(points)
+            console.print(shown._panel(points))
+    text = console.export_text()
+    assert "epoch 2 of 2, batch 5 of 10 · macro-F1 0.1000" in text
+    assert "1 of 3 trials · best macro-F1 0.2000 (trial 0)" in text
+    assert "left" in text
+
+
+def test_what_was_done_before_takes_no_time(plain):
+    before = [point(0, "COMPLETE", [0.1], 0.1)]
+    with progress.Progress(before, trials=3, epochs=2) as shown:
+        shown.update(before)
+    assert plain.export_text() == ""
+    assert shown._time_left(before, elapsed=100) == ""
+
+
+def test_the_table_ranks_complete_trials():
+    points = [
+        point(0, "COMPLETE", [0.1], 0.1, accuracy=0.3),
+        point(1, "PRUNED", [0.9], 0.9),
+        point(2, "COMPLETE", [0.1, 0.5], 0.5, accuracy=0.6),
+    ]
+    console = Console(width=120, record=True)
+    console.print(progress.top_trials(points))
+    text = console.export_text()
+    assert text.index("0.5000") < text.index("0.1000")
+    assert "0.9000" not in text
+
+
+def test_commands_are_not_broken_into_lines(plain):
+    progress.say("x" * 300 + " [bold]")
+    assert plain.export_text() == "x" * 300 + " [bold]\n"

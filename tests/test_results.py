@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from fer_search.config import EMOTIONS
+from fer_search.results import Evaluation, TrialPoint, best_of
+
+N = len(EMOTIONS)
+
+
+@st.composite
+def evaluations(draw):
+    n = draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = rng.integers(0, draw(st.integers(1, N)), n)
+    probabilities = rng.dirichlet(np.ones(N), n)
+    return Evaluation(labels, probabilities)
+
+
+@given(evaluations())
+def test_metrics_agree_with_scikit_learn(evaluation):
+    truth, guess = evaluation.labels, evaluation.predictions
+    every = {"labels": range(N), "average": None, "zero_division": 0}
+    np.testing.assert_allclose(evaluation.f1, metrics.f1_score(truth, guess, **every))
+    np.testing.assert_allclose(evaluation.recall, metrics.recall_score(truth, guess, **every))
+    np.testing.assert_allclose(evaluation.precision, metrics.precision_score(truth, guess, **every))
+    np.testing.assert_array_equal(
+        evaluation.confusion, metrics.confusion_matrix(truth, guess, labels=range(N))
+    )
+    assert evaluation.accuracy == pytest.approx(metrics.accuracy_score(truth, guess))
+    assert evaluation.macro_f1 == pytest.approx(
+        metrics.f1_score(truth, guess, labels=range(N), average="macro", zero_division=0)
+    )
+    assert evaluation.loss == pytest.approx(
+        metrics.log_loss(truth, evaluation.probabilities, labels=range(N)), rel=1e-4
+    )
+    present = np.unique(truth)
+    assert evaluation.balanced_accuracy == pytest.approx(evaluation.recall[present].mean())
+
+
+@given(evaluations(), st.randoms())
+def test_the_order_of_pictures_does_not_matter(evaluation, random):
+    order = random.sample(range(len(evaluation.labels)), len(evaluation.labels))
+    other = Evaluation(evaluation.labels[order], evaluation.probabilities[order])
+    assert other.metrics("val") == pytest.approx(evaluation.metrics("val"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "said"),
+    [
+        pytest.param(np.zeros(0, int), np.zeros((0, N)), "at least one", id="none"),
+        pytest.param(np.zeros(2, int), np.zeros((3, N)), "got", id="lengths"),
+        pytest.param(np.zeros(2, int), np.zeros((2, 6)), "got", id="classes"),
+        pytest.param(np.array([7]), np.zeros((1, N)), "labels in", id="label"),
+        pytest.param(np.array([0]), np.full((1, N), np.nan), "finite", id="nan"),
+    ],
+)
+def test_what_does_not_fit_is_refused(labels, probabilities, said):
+    with pytest.raises(ValueError, match=said):
+        Evaluation(labels, probabilities)
+
+
+def test_metric_names_are_the_contract():
+    names = Evaluation(np.array([0]), np.eye(N)[:1]).metrics("test")
+    assert set(names) == {"test_accuracy", "test_macro_f1", "test_balanced_accuracy"} | {
+        f"test_f1_{emotion}" for emotion in EMOTIONS
+    }
+
+
+def test_the_best_trial_is_complete_and_the_earliest_of_equals():
+    def point(number, state, value):
+        return TrialPoint(number=number, state=state, value=value, params={}, curve={})
+
+    points = [
+        point(0, "PRUNED", 0.9), point(1, "COMPLETE", 0.5), point(2, "COMPLETE", 0.5),
+        point(3, "RUNNING", None),
+    ]  # fmt: skip
+    assert best_of(points).number == 1
+    assert best_of(points[:1]) is None

@@ -1,0 +1,179 @@
+import time
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from fer_search.errors import StoreError
+from fer_search.results import EpochMetrics
+from fer_search.tracking import registry, store
+from fer_search.tracking.runs import STATUS, StudyRun
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """One store for all tests here: making its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture
+def client(address, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return store.connect()
+
+
+@pytest.fixture
+def study_run(client):
+    return StudyRun(client, store.begin_run(client, "s", {"trials": "3"}))
+
+
+def epoch(number):
+    return EpochMetrics(
+        epoch=number, loss=1.0, accuracy=0.1, val_loss=1.0, val_accuracy=0.2, val_macro_f1=0.3,
+        learning_rate=1e-3, images_per_second=9.0,
+    )  # fmt: skip
+
+
+def status(client, run):
+    return client.get_run(run.run_id).info.status
+
+
+def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
+    given = client.create_run("0")
+    client.log_param(given.info.run_id, "trials", "'3'")
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    assert store.is_launched()
+    run = store.begin_run(client, "s", {"trials": "3", "epochs": "2"})
+    assert run.info.run_id == given.info.run_id
+    assert not store.is_launched()
+    logged = client.get_run(run.info.run_id)
+    assert logged.data.params == {"trials": "'3'", "epochs": "2"}
+    assert logged.info.run_name == "s"
+
+
+def test_a_run_of_another_store_is_refused(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(StoreError, match="is not in"):
+        store.begin_run(client, "s", {})
+
+
+def test_a_new_experiment_is_made_by_name(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
+    run = store.begin_run(client, "s", {})
+    again = store.begin_run(client, "s", {})
+    assert client.get_experiment(run.info.experiment_id).name == "faces"
+    assert again.info.experiment_id == run.info.experiment_id
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////dev/null/m.db", "no-scheme://x"])
+def test_a_store_that_can_not_be_opened_is_refused(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match="can not be opened"):
+        store.connect()
+
+
+@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED", "FAIL", "WAITING"])
+def test_the_status_of_a_run_tells_the_state_of_its_trial(client, study_run, state):
+    run = study_run.trial_run("s", 1, {"dropout": 0.1}, None)
+    assert status(client, run) == "RUNNING"
+    run.end_as(state, {"failure.kind": "x"})
+    assert status(client, run) == STATUS[state]
+    tags = run.tags
+    assert (tags["optuna.trial_state"], tags["failure.kind"]) == (state, "x")
+    assert (tags["optuna.study"], tags["optuna.trial_number"]) == ("s", "1")
+    assert tags["mlflow.parentRunId"] == study_run.run_id
+
+
+def test_a_trial_comes_back_to_its_run_with_or_without_its_id(client, study_run):
+    run = study_run.trial_run("s", 4, {"dropout": 0.1}, None)
+    run.end_as("WAITING")
+    for run_id in (None, run.run_id):
+        again = study_run.trial_run("s", 4, {"dropout": 0.1}, run_id)
+        assert again.run_id == run.run_id
+        assert status(client, again) == "RUNNING"
+    assert client.get_run(run.run_id).info.run_name == "trial-004"
+
+
+def test_epochs_are_logged_once_however_often_they_are_trained(client, study_run):
+    run = study_run.trial_run("s", 5, {}, None)
+    run.log_epoch(epoch(1))
+    run.log_epoch(epoch(2))
+    again = study_run.trial_run("s", 5, {}, run.run_id)
+    for number in (1, 2, 3):
+        again.log_epoch(epoch(number))
+    history = client.get_metric_history(run.run_id, "epoch/val_macro_f1")
+    assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_final_metrics_logged_twice_stand_once(client, study_run):
+    run = study_run.trial_run("s", 6, {}, None)
+    at = time.time()
+    for _ in range(2):
+        run.log_metrics({"val_macro_f1": 0.5}, step=0, at=at)
+    assert len(client.get_metric_history(run.run_id, "val_macro_f1")) == 1
+
+
+def test_repair_gives_dead_runs_the_status_of_their_trials(client, study_run):
+    states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING"}
+    runs = {n: study_run.trial_run("s", n, {}, None) for n in (*states, 5)}
+    study_run.repair(states)
+    expected = [*(STATUS[state] for state in states.values()), "FAILED"]
+    assert [status(client, run) for run in runs.values()] == expected
+
+
+def test_figures_json_and_datasets_are_logged_without_an_active_run(client, study_run):
+    study_run.log_figures({"a.png": Figure()})
+    study_run.log_json({"a": 1}, "a.json")
+    digests = {"training": "0" * 32, "test": "1" * 32}
+    study_run.log_datasets(name="fer2013", url="https://example.org", digests=digests)
+    names = {file.path for file in client.list_artifacts(study_run.run_id)}
+    assert names == {"a.png", "a.json"}
+    inputs = client.get_run(study_run.run_id).inputs.dataset_inputs
+    assert {i.dataset.name: i.dataset.digest for i in inputs} == {
+        "fer2013-training": "0" * 32, "fer2013-test": "1" * 32,
+    }  # fmt: skip
+
+
+def version_of(client, study_run, name, number):
+    run = study_run.trial_run("s", number, {}, None)
+    model = client.create_logged_model("0", f"m{number}", run.run_id)
+    client.finalize_logged_model(model.model_id, "READY")
+    return run, registry.register(
+        client, name, model_id=model.model_id, run_id=run.run_id, tags={"study": "s"}
+    )
+
+
+def test_a_model_is_registered_once(client, study_run):
+    run, version = version_of(client, study_run, "once", 1)
+    known = client.get_model_version("once", version)
+    again = registry.register(client, "once", model_id=known.model_id, run_id=run.run_id, tags={})
+    assert again == version
+    assert known.tags == {"study": "s"}
+    assert known.run_id == run.run_id
+
+
+def test_promotion_moves_the_champion_and_remembers_the_one_before(client, study_run):
+    versions = [version_of(client, study_run, "moved", n)[1] for n in (1, 2)]
+    registry.challenge(client, "moved", versions[0])
+    champion, before = registry.promote(client, "moved", None, "first")
+    assert (str(champion.version), before) == (versions[0], None)
+    registry.promote(client, "moved", versions[1], "second")
+    aliases = client.get_registered_model("moved").aliases
+    assert {name: str(version) for name, version in aliases.items()} == {
+        "challenger": versions[0], "champion": versions[1], "previous": versions[0],
+    }  # fmt: skip
+    registry.promote(client, "moved", versions[1], "again")
+    assert str(client.get_registered_model("moved").aliases["previous"]) == versions[0]
+
+
+@pytest.mark.parametrize(("name", "version"), [("nobody", None), ("nobody", "1"), ("few", "9")])
+def test_what_is_not_in_the_registry_can_not_be_promoted(client, study_run, name, version):
+    version_of(client, study_run, "few", 1)
+    with pytest.raises(StoreError, match=f"{name!r} has no"):
+        registry.promote(client, name, version, "x")
+
+
+def test_the_client_is_mlflows_own(client):
+    assert isinstance(client, MlflowClient)
+    assert store.holds(client, store.begin_run(client, "s", {}).info.run_id)
+    assert not store.holds(client, "0" * 32)
