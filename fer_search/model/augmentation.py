@@ -27,7 +27,8 @@ def build(augmentation: Augmentation, seed: int) -> list[Any]:
         seed: In [0, 2**32); each kind draws from a stream of its own.
 
     Returns:
-        Keras layers from (B, H, W, C) to the same shape, float32, that do nothing at inference.
+        Keras layers from (B, H, W, C), float in 0..255, to the same, float32, that do nothing at
+        inference.
     """
     import keras
 

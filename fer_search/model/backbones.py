@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fer_search.config import SMALLEST_IMAGE
 from fer_search.errors import WeightsError
@@ -135,8 +138,14 @@ def check_weights(name: str, weights: str) -> None:
 def _load(model: Any, file: Path) -> None:
     if not file.is_file():
         raise WeightsError(f"{file} is not a file", hint="weights=none trains from scratch")
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     try:
-        model.load_weights(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about layers that Keras passes over, see below
+            model.load_weights(file)
+        missing = [weight.path for weight in model.weights if np.isnan(weight.numpy()).any()]
+        if missing:
+            raise ValueError(f"it has nothing for {', '.join(missing)}")
     except (OSError, KeyError, ValueError) as error:
         raise WeightsError(
             f"{file} does not fit {model.name}: {_in_short(error)}",

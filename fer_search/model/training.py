@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -17,11 +18,13 @@ import numpy as np
 from fer_search import runtime
 from fer_search.config import EMOTIONS, TrialConfig
 from fer_search.data.batches import Batches, padded
-from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.errors import TrialFailed
 from fer_search.model import classifier, optimizers
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
+
+if TYPE_CHECKING:
+    from fer_search.data.splits import Split, Splits
 
 OnEpoch = Callable[[EpochMetrics], None]
 OnBatch = Callable[[int, int, int], None]

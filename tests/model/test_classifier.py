@@ -1,0 +1,147 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from fer_search.config import Augmentation, TrialConfig
+from fer_search.model import classifier
+from fer_search.model.backbones import BACKBONES
+
+NAMES = ["tiny", "vgg16", pytest.param("resnet50", marks=pytest.mark.slow)]
+ALL_KINDS = Augmentation(
+    rotation=10, shift=0.1, zoom=0.1, flip=True, brightness=0.1, contrast=0.1, erasing=0.5
+)
+
+
+@pytest.fixture
+def faces() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1)).astype(np.uint8)
+
+
+@pytest.fixture
+def mixed_precision():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+def config(**settings) -> TrialConfig:
+    return TrialConfig(**{"backbone": "tiny", "augmentation": ALL_KINDS} | settings)
+
+
+@pytest.mark.parametrize("image_size", [32, 48, 64])
+def test_faces_become_probabilities_at_every_size(image_size, faces):
+    probabilities = classifier.build(config(image_size=image_size)).predict_on_batch(faces)
+    assert probabilities.shape == (5, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("mixed_precision")
+def test_probabilities_are_float32_in_mixed_precision(faces):
+    assert classifier.build(config()).predict_on_batch(faces).dtype == np.float32
+
+
+def test_bytes_and_floats_are_the_same_picture(faces):
+    model = classifier.build(config())
+    as_bytes = model.predict_on_batch(faces)
+    as_floats = model.predict_on_batch(faces.astype(np.float32))
+    np.testing.assert_allclose(as_bytes, as_floats, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_grey_face_is_preprocessed_as_keras_does_it(name, faces):
+    model = classifier.build(TrialConfig(backbone=name))
+    ours = keras.Model(model.input, model.get_layer("preprocessing").output)
+    module = getattr(keras.applications, name)
+    expected = module.preprocess_input(np.repeat(faces, 3, axis=-1).astype(np.float32))
+    np.testing.assert_allclose(ours.predict_on_batch(faces), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("head_units", [0, 16])
+def test_the_head_has_a_hidden_layer_where_it_was_asked_for(head_units):
+    names = {layer.name for layer in classifier.build(config(head_units=head_units)).layers}
+    assert ("hidden" in names) == bool(head_units)
+
+
+@pytest.mark.parametrize("depth", [0, 2, 5])
+def test_the_first_stages_are_frozen_and_the_head_never_is(depth):
+    model = classifier.build(config(unfreeze_depth=depth))
+    stages = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    stages &= {f"stage{i}_conv" for i in range(1, 6)}
+    assert stages == {f"stage{i}_conv" for i in range(6 - depth, 6)}
+    assert model.get_layer("emotions").trainable_weights
+
+
+def test_pretrained_weights_are_in_the_backbone(tmp_path):
+    saved = BACKBONES["tiny"].build(48)
+    saved.save_weights(tmp_path / "tiny.weights.h5")
+    model = classifier.build(config(weights=str(tmp_path / "tiny.weights.h5")))
+    for one, other in zip(saved.get_weights(), model.get_layer("tiny").get_weights(), strict=True):
+        assert (one == other).all()
+
+
+def test_names_do_not_depend_on_what_was_built_before():
+    names = [[layer.name for layer in classifier.build(config()).layers] for _ in range(2)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_copy_for_inference_predicts_alike(name, faces):
+    settings = config(backbone=name, image_size=32, unfreeze_depth=1)
+    model = classifier.build(settings)
+    copy = classifier.inference_copy(model, settings)
+    np.testing.assert_allclose(
+        copy.predict_on_batch(faces), model.predict_on_batch(faces), atol=1e-5
+    )
+
+
+@pytest.mark.usefixtures("mixed_precision")
+def test_the_copy_for_inference_is_float32_without_augmentation(faces):
+    model = classifier.build(config())
+    copy = classifier.inference_copy(model, config())
+    assert {layer.compute_dtype for layer in copy._flatten_layers()} == {"float32"}
+    assert not {layer.name for layer in copy.layers} & set(Augmentation.KINDS)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    np.testing.assert_allclose(
+        copy.predict_on_batch(faces), model.predict_on_batch(faces), atol=0.05
+    )
+
+
+def test_the_copy_does_not_share_weights_with_the_network(faces):
+    model = classifier.build(config())
+    copy = classifier.inference_copy(model, config())
+    before = copy.predict_on_batch(faces)
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    assert (copy.predict_on_batch(faces) == before).all()
+
+
+OPEN_ELSEWHERE = """
+import sys, numpy as np, keras
+model = keras.saving.load_model(sys.argv[1], safe_mode=True)
+np.save(sys.argv[3], model.predict_on_batch(np.load(sys.argv[2])))
+assert not [name for name in sys.modules if name.startswith("fer_search")]
+"""
+
+
+def test_the_stored_model_opens_without_this_package(tmp_path, faces):
+    copy = classifier.inference_copy(classifier.build(config(image_size=64)), config(image_size=64))
+    paths = [str(tmp_path / name) for name in ("model.keras", "faces.npy", "found.npy")]
+    copy.save(paths[0])
+    np.save(paths[1], faces)
+    subprocess.run([sys.executable, "-c", OPEN_ELSEWHERE, *paths], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(paths[2]), copy.predict_on_batch(faces), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_saves_and_loads(name, tmp_path, faces):
+    settings = config(backbone=name, head_units=8)
+    copy = classifier.inference_copy(classifier.build(settings), settings)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_allclose(
+        loaded.predict_on_batch(faces), copy.predict_on_batch(faces), atol=1e-6
+    )

@@ -1,0 +1,230 @@
+import math
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from fer_search.config import Augmentation, TrialConfig
+from fer_search.errors import TrialFailed
+from fer_search.model import classifier, training
+from fer_search.model.training import evaluate, train
+
+
+def spots(n: int, *, seed: int) -> types.SimpleNamespace:
+    """Noise with a bright spot whose place tells the label: easy to learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 7
+    images = rng.integers(0, 120, (n, 48, 48)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 3)
+        image[row * 16 : row * 16 + 14, column * 16 : column * 16 + 14] += 120
+    return types.SimpleNamespace(images=images, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def splits() -> types.SimpleNamespace:
+    return types.SimpleNamespace(train=spots(140, seed=0), validation=spots(45, seed=1))
+
+
+def config(**settings) -> TrialConfig:
+    return TrialConfig(
+        **{
+            "backbone": "tiny",
+            "image_size": 32,
+            "epochs": 2,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "dropout": 0,
+        }
+        | settings
+    )
+
+
+def ignore(_epoch) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(splits):
+    heard: list = []
+    settings = config(epochs=6, augmentation=Augmentation(shift=0.02, brightness=0.1))
+    model, result = train(settings, splits, on_epoch=heard.append)
+    return types.SimpleNamespace(model=model, result=result, heard=heard)
+
+
+def test_what_is_easy_is_learned_in_a_few_epochs(trained):
+    assert trained.result.objective > 0.9
+
+
+def test_every_epoch_is_told_in_order_as_in_the_result(trained):
+    assert tuple(trained.heard) == trained.result.epochs
+    assert [epoch.epoch for epoch in trained.heard] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_rate_of_the_last_epoch_has_fallen_to_nothing(trained):
+    rates = [epoch.learning_rate for epoch in trained.heard]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_throughput_and_time_are_positive(trained):
+    assert all(epoch.images_per_second > 0 for epoch in trained.heard)
+    assert trained.result.train_seconds > 0
+
+
+def test_the_first_best_epoch_is_kept(trained):
+    scores = [epoch.val_macro_f1 for epoch in trained.heard]
+    assert trained.result.best_epoch == scores.index(max(scores)) + 1
+
+
+def test_the_model_to_store_scores_what_the_result_says(trained, splits):
+    again = evaluate(trained.model, splits.validation.images, splits.validation.labels)
+    assert again.macro_f1 == trained.result.objective
+    assert trained.result.model_parameters == trained.model.count_params()
+
+
+def test_the_best_epoch_scores_like_the_model_to_store(trained):
+    best = trained.result.epochs[trained.result.best_epoch - 1]
+    assert best.val_macro_f1 == pytest.approx(trained.result.objective, abs=1e-6)
+    assert best.val_loss == pytest.approx(trained.result.validation.loss, rel=1e-4)
+
+
+def test_the_same_config_gives_the_same_result(splits):
+    settings = config(dropout=0.3, augmentation=Augmentation(shift=0.1, flip=True, erasing=0.3))
+    first, second = (train(settings, splits, on_epoch=ignore)[1] for _ in range(2))
+    np.testing.assert_allclose(
+        first.validation.probabilities, second.validation.probabilities, atol=1e-3
+    )
+    assert first.epochs[-1].loss == pytest.approx(second.epochs[-1].loss, rel=1e-3)
+
+
+def test_another_seed_gives_another_result(splits):
+    first, second = (
+        train(config(seed=seed, epochs=1), splits, on_epoch=ignore)[1] for seed in (1, 2)
+    )
+    assert first.epochs[0].loss != second.epochs[0].loss
+
+
+def test_training_ends_when_epochs_bring_nothing_better(splits):
+    settings = config(epochs=9, patience=2, learning_rate=1e-9, unfreeze_depth=0)
+    _, result = train(settings, splits, on_epoch=ignore)
+    assert result.best_epoch == 1
+    assert len(result.epochs) == 3
+
+
+class Pruned(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [Pruned("by the pruner"), RuntimeError("out of memory there")])
+def test_what_on_epoch_raises_passes_through_untouched(splits, error):
+    def prune(_epoch):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        train(config(), splits, on_epoch=prune)
+    assert caught.value is error
+
+
+def test_every_batch_is_told(splits):
+    heard = []
+    train(config(), splits, on_epoch=ignore, on_batch=lambda *place: heard.append(place))
+    assert heard == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+
+
+def test_fewer_pictures_than_a_batch_are_one_batch(splits):
+    _, result = train(config(batch_size=1000, epochs=1), splits, on_epoch=ignore)
+    assert result.epochs[0].images_per_second > 0
+
+
+def test_a_loss_that_is_not_finite_loses_the_trial(splits):
+    heard = []
+    with pytest.raises(TrialFailed, match="epoch 1") as failure:
+        train(
+            config(optimizer="sgd", learning_rate=10, epochs=50, weight_decay=0.99, warmup=0),
+            types.SimpleNamespace(train=broken(splits.train), validation=splits.validation),
+            on_epoch=heard.append,
+        )
+    assert failure.value.kind == "not_finite"
+    assert not heard
+
+
+def broken(split):
+    """Pictures that no arithmetic can take."""
+    return types.SimpleNamespace(images=split.images * np.float32("nan"), labels=split.labels)
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+class JaxRuntimeError(RuntimeError):
+    """Named as JAX's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ResourceExhaustedError("OOM when allocating tensor"),
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+    ids=["python", "tensorflow", "jax", "torch"],
+)
+def test_too_little_memory_loses_the_trial_on_every_backend(splits, monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    with pytest.raises(TrialFailed, match="batch_size=32 and image_size=32") as failure:
+        train(config(), splits, on_epoch=ignore)
+    assert failure.value.kind == "out_of_memory"
+
+
+@pytest.mark.parametrize("error", [ValueError("out of memory"), RuntimeError("a bug")])
+def test_a_bug_is_not_taken_for_too_little_memory(splits, monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    with pytest.raises(type(error)):
+        train(config(), splits, on_epoch=ignore)
+
+
+def test_the_precision_of_training_outlives_a_trial(splits):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, result = train(config(epochs=1), splits, on_epoch=ignore)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert math.isfinite(result.validation.loss)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 20])
+def test_evaluation_does_not_depend_on_the_batch_size(n, splits):
+    model = classifier.build(config())
+    images, labels = splits.validation.images[:n], splits.validation.labels[:n]
+    whole = evaluate(model, images, labels).probabilities
+    np.testing.assert_allclose(
+        evaluate(model, images, labels, batch_size=8).probabilities, whole, atol=1e-5
+    )
+    assert whole.shape == (n, 7)
+
+
+def test_nothing_is_traced_again_after_the_first_epoch(splits, monkeypatch):
+    traced = []
+    call = training.classifier.keras.layers.GlobalAveragePooling2D.call
+
+    def counted(self, inputs):
+        traced.append(keras.backend.is_keras_tensor(inputs))
+        return call(self, inputs)
+
+    monkeypatch.setattr(keras.layers.GlobalAveragePooling2D, "call", counted)
+    after: list[int] = []
+    train(config(epochs=4), splits, on_epoch=lambda _epoch: after.append(len(traced)))
+    assert after[1:] == after[:1] * 3
