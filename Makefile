@@ -1,0 +1,21 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+test: ## The fast tests, under a minute
+	$(PYTHON) -m pytest
+
+test-all: ## All tests: real processes and signals, real FER2013 where FER_SHARED or ../shared has it
+	$(PYTHON) -m pytest -m "slow or not slow"
+
+lint: ## Format, lint and types
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+demo: ## A 3-trial search on drawn faces
+	mlflow run . -e demo --env-manager local
+
+.PHONY: help test test-all lint demo

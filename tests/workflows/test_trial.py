@@ -1,0 +1,163 @@
+"""One trial from suggestion to registry, in this process, on real stores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fer_search import runtime, spool
+from fer_search.config import SearchConfig
+from fer_search.data.sources import Faces
+from fer_search.data.splits import split
+from fer_search.data.synthetic import draw
+from fer_search.errors import DataError, StudyStopped, TrialFailed
+from fer_search.serving.package import load_keras
+from fer_search.study.trials import TrialPruned, create_study, open_storage
+from fer_search.tracking import store
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows import worker
+from fer_search.workflows.deliver import deliver_left
+from fer_search.workflows.finish import finish
+from fer_search.workflows.search import repair
+
+
+@pytest.fixture(scope="module")
+def splits():
+    images, labels = draw(420, seed=1)
+    names = np.array([f"synthetic/{i:06d}" for i in range(len(labels))])
+    faces = Faces(
+        name="synthetic", source_url="https://example.org", images=images, labels=labels,
+        origins=names, splits=np.full(len(labels), ""),
+    )  # fmt: skip
+    return split(faces, limit=0, seed=1)
+
+
+@pytest.fixture
+def study(splits):
+    search = SearchConfig(
+        study="s", trials=2, backbones="tiny", weights="none", image_sizes="48", epochs=1,
+        pruner="none", precision="float32",
+    )  # fmt: skip
+    runtime.configure("float32")
+    run = store.begin_run(store.connect(), "s", search.to_params())
+    facts = {
+        "run_id": run.info.run_id, "train_digest": splits.train_digest,
+        "test_digest": splits.test_digest, "test_openings": [], "seconds_used": 0.0,
+    }  # fmt: skip
+    return create_study(open_storage("sqlite:///optuna.db"), search, facts)
+
+
+@pytest.fixture
+def study_run(study):
+    client = store.connect()
+    return StudyRun(client, client.get_run(study.facts["run_id"]))
+
+
+def trial_runs(study_run):
+    return study_run._children("attributes.status != 'X'")
+
+
+def states(study):
+    return [point.state for point in study.points()]
+
+
+def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
+    study, study_run, splits, capsys
+):
+    trial = study.take()
+    worker.run_trial(trial, splits, study, study_run)
+    (run,) = trial_runs(study_run)
+    client = study_run.client
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "trial-000")
+    metrics = run.data.metrics
+    assert {"epoch/val_macro_f1", "val_accuracy", "val_f1_disgust", "train_seconds"} <= set(metrics)
+    assert not [name for name in metrics if name.startswith("test_")]
+    assert run.data.params["backbone"] == "tiny"
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "confusion_matrix.png", "learning_curves.png", "augmentation.png",
+        "classification_report.json",
+    }  # fmt: skip
+    (version,) = client.search_model_versions("name='fer-emotion'")
+    assert version.tags["train_digest"] == splits.train_digest
+    assert float(version.tags["val_macro_f1"]) == pytest.approx(metrics["val_macro_f1"], abs=1e-6)
+    assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
+    assert study.points()[0].value == metrics["val_macro_f1"]
+
+    finish(study, study_run, splits, timed_out=False)
+    score = client.get_run(study_run.run_id).data
+    model = load_keras(client, run.data.tags["fer.model_id"])
+    predicted = model.predict(splits.test.images[..., None], verbose=0).argmax(1)
+    assert score.metrics["test_accuracy"] == pytest.approx((predicted == splits.test.labels).mean())
+    assert score.tags["test_openings"] == "1"
+    assert client.get_model_version_by_alias("fer-emotion", "challenger").version == version.version
+    finish(study, study_run, splits, timed_out=False)
+    assert len(study.facts["test_openings"]) == 1, "the same trial was tested twice"
+    assert "opened 1 time in this study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moment", ["log_metrics", "log_figures", "end_as"])
+def test_a_delivery_cut_short_is_finished_by_the_next_start(
+    study, study_run, splits, monkeypatch, moment
+):
+    def cut(self, *arguments, **more):
+        raise KeyboardInterrupt
+
+    trial = study.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fer_search.tracking.runs.TrialRun.{moment}", cut)
+        patch.setattr(worker, "system_metrics", lambda *_: __import__("contextlib").nullcontext())
+        if moment == "log_metrics":  # epochs are logged by it too
+            patch.setattr("fer_search.tracking.runs.TrialRun.log_epoch", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run_trial(trial, splits, study, study_run)
+    deliver_left(study, study_run)
+    repair(study, study_run)
+    (run,) = trial_runs(study_run)
+    assert run.info.status == "FINISHED"
+    assert states(study)[0] == "COMPLETE"
+    assert len(study_run.client.search_model_versions("name='fer-emotion'")) == 1
+    assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "state", "status"),
+    [
+        pytest.param(TrialPruned("x"), "PRUNED", "KILLED", id="pruned"),
+        pytest.param(TrialFailed("not_finite", "loss is nan"), "FAIL", "FAILED", id="failed"),
+        pytest.param(KeyboardInterrupt(), "WAITING", "SCHEDULED", id="stopped"),
+        pytest.param(ZeroDivisionError("a bug"), "WAITING", "SCHEDULED", id="bug"),
+    ],
+)
+def test_however_training_ends_both_stores_say_so(
+    study, study_run, splits, monkeypatch, ends_with, state, status
+):
+    def train(*_, **__):
+        raise ends_with
+
+    monkeypatch.setattr(worker, "train", train)
+    trial = study.take()
+    try:
+        worker.run_trial(trial, splits, study, study_run)
+    except (KeyboardInterrupt, ZeroDivisionError) as error:
+        assert error is ends_with
+    (run,) = trial_runs(study_run)
+    assert (states(study)[0], run.info.status) == (state, status)
+    assert run.data.tags["optuna.trial_state"] == state
+    if state == "FAIL":
+        assert run.data.tags["failure.kind"] == "not_finite"
+
+
+def test_a_study_without_a_complete_trial_says_so(study, study_run, splits):
+    with pytest.raises(StudyStopped, match="no trial was completed"):
+        finish(study, study_run, splits, timed_out=False)
+
+
+def test_other_data_are_refused(study, splits):
+    worker.check_data(study, splits)
+    study.change(test_digest="0" * 32)
+    with pytest.raises(DataError, match=r"made on other data: test_digest"):
+        worker.check_data(study, splits)
+
+
+def test_data_json_can_be_written(splits):
+    assert json.loads(json.dumps(splits.report))["test_digest"] == splits.test_digest
