@@ -131,11 +131,12 @@ def load_keras(client: MlflowClient, model_id: str) -> keras.Model:
         client: Of the store that holds it.
         model_id: Of the logged model.
     """
-    folder = mlflow.artifacts.download_artifacts(
-        f"models:/{model_id}", tracking_uri=client.tracking_uri
-    )
-    (file,) = Path(folder, "artifacts").glob("*.keras")
-    return keras.saving.load_model(file, compile=False)
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.artifacts.download_artifacts(
+            f"models:/{model_id}", dst_path=folder, tracking_uri=client.tracking_uri
+        )
+        (file,) = Path(folder).glob("artifacts/*.keras")
+        return keras.saving.load_model(file, compile=False)
 
 
 def _begun_model(
