@@ -21,7 +21,7 @@ import click
 
 from fer_search.config import DEMO, PromotionConfig, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError
-from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals
+from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
 
 _Run = Callable[[Any, Launch], None]
 
@@ -114,6 +114,8 @@ def _command(
         launch = find_launch()
         asked = config(**values)
         os.chdir(launch.directory)  # `mlflow run` may have moved to a temporary checkout
+        if launch.mlflow:
+            stop_with(launch.mlflow)
         logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
         logging.getLogger("fer_search").setLevel(logging.INFO)
         run(asked, launch)

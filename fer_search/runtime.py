@@ -135,7 +135,10 @@ def _count_gpus(backend: str) -> int:
         return len(gpus)
     import keras
 
-    return len(keras.distribution.list_devices("gpu"))
+    try:
+        return len(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX: "Unknown backend: 'gpu'"
+        return 0
 
 
 def _precision(gpu: Gpu | None, *, is_gpu: bool) -> str:

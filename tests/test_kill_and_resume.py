@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 TRIALS = 3
 SMALL = {
     "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
-    "image_sizes": 48, "epochs": 6, "study": "s", "pruner": "none", "sampler": "random",
+    "image_sizes": 48, "epochs": 8, "study": "s", "pruner": "none", "sampler": "random",
 }  # fmt: skip
 
 
@@ -165,6 +165,7 @@ def test_a_killed_launcher_takes_the_search_along(search):
     below = family(process.pid)
     process.kill()
     wait_for(lambda: not [p for p in below if p.is_running() and p.status() != "zombie"], 60)
+    assert len([t for t in trials() if t.state.name == "COMPLETE"]) < TRIALS, "it went on"
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert search(*command).wait(200) == 0
     assert_whole()

@@ -37,7 +37,10 @@ def test_commands_are_worded_as_they_were_typed():
 
 def test_the_launcher_is_found_above_the_shell(monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "x")
-    code = "from fer_search.processes import find_launch as f; l = f(); print(l.mlflow.pid, l.directory)"
+    code = (
+        "from fer_search.processes import find_launch; launch = find_launch(); "
+        "print(launch.mlflow.pid, launch.directory)"
+    )
     done = subprocess.run(
         ["bash", "-c", f"cd / && PYTHONPATH={ROOT} {sys.executable} -c '{code}'; true"],
         capture_output=True, text=True, check=True,

@@ -17,11 +17,17 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import keras
+import numpy as np
 from keras import layers
 
 from fer_search.config import EMOTIONS, FACE_SIZE, TrialConfig
 from fer_search.model import augmentation
 from fer_search.model.backbones import BACKBONES, NO_WEIGHTS, unfreeze
+
+_NORM = "norm"
+_CALIBRATION_BATCH = 32
+_LEAST_DEVIATION = 0.05
+"""Features that vary less over the pictures are not scaled up further."""
 
 
 def build(config: TrialConfig) -> keras.Model:
@@ -62,6 +68,27 @@ def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
     return copy
 
 
+def calibrate(model: keras.Model, faces: np.ndarray) -> None:
+    """Let the features begin standardised: mean 0 and deviation 1 over some training pictures.
+
+    Some of VGG16's pooled features are a hundred times the others, so that after
+    LayerNormalization alone the differences between faces are small beside those between
+    features, and the head learns slowly. Its scale and offset are set from the data instead, and
+    train from there. Source: https://arxiv.org/abs/1511.06856.
+
+    Args:
+        model: What `build` gave, untrained.
+        faces: Training pictures in no order, (N, 48, 48), uint8; a few hundred.
+    """
+    norm = model.get_layer(_NORM)
+    features = keras.Model(model.input, norm.output).predict(
+        faces[..., None], batch_size=_CALIBRATION_BATCH, verbose=0
+    )
+    features = np.asarray(features, np.float32)
+    scale = 1 / np.maximum(features.std(axis=0), _LEAST_DEVIATION)
+    norm.set_weights([scale, -features.mean(axis=0) * scale])
+
+
 def _network(
     config: TrialConfig, *, weights: str, varied: Iterable[keras.layers.Layer]
 ) -> keras.Model:
@@ -78,13 +105,18 @@ def _network(
     )(x)
     x = backbone.build(config.image_size, weights)(x)
     x = layers.GlobalAveragePooling2D(name="pooling")(x)
-    x = layers.LayerNormalization(name="norm")(x)  # has no running statistics that lag behind
+    x = layers.LayerNormalization(name=_NORM)(x)  # has no running statistics that lag behind
     x = layers.Dropout(config.dropout, name="dropout")(x)
     if config.head_units:
         x = layers.Dense(config.head_units, activation="relu", name="hidden")(x)
         x = layers.Dropout(config.dropout, name="hidden_dropout")(x)
+    # Zeros, so that the backbone gets no gradient before the head knows what it wants.
     probabilities = layers.Dense(
-        len(EMOTIONS), activation="softmax", dtype="float32", name="emotions"
+        len(EMOTIONS),
+        activation="softmax",
+        kernel_initializer="zeros",
+        dtype="float32",
+        name="emotions",
     )(x)
     return keras.Model(faces, probabilities, name="emotion_classifier")
 

@@ -58,7 +58,7 @@ def schedule(learning_rate: float, steps: int, *, warmup: float) -> schedules.Le
     )
 
 
-class _RatePerWeight(keras.Optimizer):  # type: ignore[misc]
+class _RatePerWeight(keras.Optimizer):
     """Mixed in before a Keras optimizer: the learning rate is scaled for each weight.
 
     Kernels decay by `decay` times their rate in each step, apart from the gradient
@@ -87,11 +87,11 @@ class _RatePerWeight(keras.Optimizer):  # type: ignore[misc]
         super().update_step(gradient, variable, rate)
 
 
-class _AdamW(_RatePerWeight, keras.optimizers.Adam):  # type: ignore[misc]
+class _AdamW(_RatePerWeight, keras.optimizers.Adam):
     """Adam with decoupled weight decay."""
 
 
-class _Sgd(_RatePerWeight, keras.optimizers.SGD):  # type: ignore[misc]
+class _Sgd(_RatePerWeight, keras.optimizers.SGD):
     """Gradient descent with Nesterov's momentum."""
 
     def __init__(self, **options: Any) -> None:

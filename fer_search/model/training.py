@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OnEpoch = Callable[[EpochMetrics], None]
 OnBatch = Callable[[int, int, int], None]
 
+_CALIBRATE_ON = 256
+"""Training pictures from which the features are standardised before the first step."""
 _CHECK_EVERY = 50
 """Batches between two looks at the loss; each look makes a GPU wait."""
 
@@ -62,6 +64,7 @@ def train(
         _start_afresh(config.seed)
         batches = _batches(config, splits.train)
         model = _compiled(config, steps=config.epochs * len(batches))
+        classifier.calibrate(model, _some_faces(splits.train, config.seed))
     started = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         with _memory_permitting(config):
@@ -122,6 +125,11 @@ def _batches(config: TrialConfig, split: Split) -> Batches:
     )
 
 
+def _some_faces(split: Split, seed: int) -> np.ndarray:
+    chosen = np.random.default_rng(seed).permutation(len(split.labels))[:_CALIBRATE_ON]
+    return split.images[chosen]
+
+
 def _compiled(config: TrialConfig, *, steps: int) -> keras.Model:
     model = classifier.build(config)
     model.compile(
@@ -178,7 +186,7 @@ def _predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndar
     )
 
 
-class _Feed(keras.utils.PyDataset):  # type: ignore[misc]
+class _Feed(keras.utils.PyDataset):
     """`Batches` as Keras wants them, with labels one-hot."""
 
     def __init__(self, batches: Batches) -> None:
@@ -194,7 +202,7 @@ class _Feed(keras.utils.PyDataset):  # type: ignore[misc]
         return images, self._one_hot[labels], weights
 
 
-class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
+class _Watch(keras.callbacks.Callback):
     """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
 
     def __init__(self, epoch: int, n_batches: int, on_batch: OnBatch | None) -> None:

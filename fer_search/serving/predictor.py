@@ -31,7 +31,7 @@ class _BadPictureError(ValueError):
     """A row is no picture; the message is what its caller reads."""
 
 
-class EmotionPredictor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class EmotionPredictor(mlflow.pyfunc.PythonModel):
     """Answers which emotion a face shows, from a Keras model alone."""
 
     def load_context(self, context: Any) -> None:

@@ -17,7 +17,7 @@ import optuna
 from keras_tuner.engine import hyperparameters as kinds
 
 
-class OptunaHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
+class OptunaHyperParameters(keras_tuner.HyperParameters):
     """Hyperparameters whose values an Optuna trial proposes.
 
     Args:

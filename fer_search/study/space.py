@@ -15,7 +15,16 @@ import keras_tuner
 from fer_search.config import STAGES, Augmentation, SearchConfig, TrialConfig, weights_for
 
 KNOWN_GOOD: tuple[dict[str, Any], ...] = (
-    {"backbone": "vgg16", "optimizer": "adamw", "batch_size": 128, "vgg16_head_units": 0},
+    {
+        "backbone": "vgg16",
+        "optimizer": "adamw",
+        "adamw_learning_rate": 3e-3,
+        "backbone_rate": 0.1,
+        "vgg16_head_units": 0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "erasing": 0.0,
+    },
     {"backbone": "resnet50", "optimizer": "adamw", "adamw_learning_rate": 1e-4},
     {"backbone": "resnet50", "optimizer": "sgd", "sgd_learning_rate": 1e-2},
     {"backbone": "tiny", "optimizer": "adamw", "adamw_learning_rate": 3e-3, "batch_size": 32},
@@ -92,7 +101,7 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
 def known_good(search: SearchConfig) -> list[dict[str, Any]]:
     """The points of `KNOWN_GOOD` that this search may sample, completed by defaults."""
     return [
-        declare(search, point).values
+        declare(search, point | settled(search)).values
         for point in KNOWN_GOOD
         if point["backbone"] in search.backbones
     ]
@@ -127,7 +136,7 @@ def _backbone_rate(hp: keras_tuner.HyperParameters, pretrained: bool) -> Any:
 def _adamw(hp: keras_tuner.HyperParameters) -> tuple[Any, Any]:
     with hp.conditional_scope("optimizer", ["adamw"]):
         return (
-            hp.Float("adamw_learning_rate", 1e-5, 3e-3, sampling="log", default=3e-4),
+            hp.Float("adamw_learning_rate", 1e-5, 1e-2, sampling="log", default=3e-4),
             hp.Float("adamw_weight_decay", 1e-5, 5e-2, sampling="log", default=1e-3),
         )
 

@@ -17,7 +17,7 @@ from fer_search.runtime import nvidia_gpus
 
 DEATHS_IN_A_ROW = 5
 """So many killed workers, no trial finished between them, stop the search."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 _REFUSED = 2
 _PACKAGE = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ class Crew:
         """Wait for the workers; start a killed one anew.
 
         Args:
-            on_poll: Called twice a second; gives the number of finished trials.
+            on_poll: Called every second; gives the number of finished trials.
             on_death: Called after a worker was killed, before the next one starts.
 
         Raises:
@@ -78,7 +78,7 @@ class Crew:
         """Ask all workers to give back their trials and end; kill those that do not."""
         for worker in self._workers:
             worker.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS / 2
         for worker in self._workers:
             try:
                 worker.process.wait(max(0.1, deadline - time.monotonic()))

@@ -145,3 +145,20 @@ def test_every_backbone_saves_and_loads(name, tmp_path, faces):
     np.testing.assert_allclose(
         loaded.predict_on_batch(faces), copy.predict_on_batch(faces), atol=1e-6
     )
+
+
+def test_calibrated_features_begin_standardised():
+    faces = np.random.default_rng(0).integers(0, 256, (64, 48, 48), dtype=np.uint8)
+    model = classifier.build(TrialConfig(backbone="tiny"))
+    classifier.calibrate(model, faces)
+    norm = keras.Model(model.input, model.get_layer("norm").output)
+    features = norm.predict(faces[..., None], verbose=0)
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-3)
+    assert np.median(features.std(axis=0)) == pytest.approx(1, abs=1e-2)
+    assert features.std(axis=0).max() < 1.01
+
+
+def test_an_untrained_network_knows_nothing():
+    model = classifier.build(TrialConfig(backbone="tiny"))
+    probabilities = model.predict(np.zeros((1, 48, 48, 1)), verbose=0)
+    np.testing.assert_allclose(probabilities, 1 / 7, rtol=1e-3)

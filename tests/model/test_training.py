@@ -7,7 +7,7 @@ import pytest
 
 from fer_search.config import Augmentation, TrialConfig
 from fer_search.errors import TrialFailed
-from fer_search.model import classifier, training
+from fer_search.model import classifier
 from fer_search.model.training import evaluate, train
 
 
@@ -48,9 +48,12 @@ def ignore(_epoch) -> None:
 @pytest.fixture(scope="module")
 def trained(splits):
     heard: list = []
+    batches: list = []
     settings = config(epochs=6, augmentation=Augmentation(shift=0.02, brightness=0.1))
-    model, result = train(settings, splits, on_epoch=heard.append)
-    return types.SimpleNamespace(model=model, result=result, heard=heard)
+    model, result = train(
+        settings, splits, on_epoch=heard.append, on_batch=lambda *place: batches.append(place)
+    )
+    return types.SimpleNamespace(model=model, result=result, heard=heard, batches=batches)
 
 
 def test_what_is_easy_is_learned_in_a_few_epochs(trained):
@@ -60,6 +63,10 @@ def test_what_is_easy_is_learned_in_a_few_epochs(trained):
 def test_every_epoch_is_told_in_order_as_in_the_result(trained):
     assert tuple(trained.heard) == trained.result.epochs
     assert [epoch.epoch for epoch in trained.heard] == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_batch_is_told_from_one_on(trained):
+    assert trained.batches == [(epoch, batch, 4) for epoch in range(1, 7) for batch in range(1, 5)]
 
 
 def test_the_rate_of_the_last_epoch_has_fallen_to_nothing(trained):
@@ -91,46 +98,34 @@ def test_the_best_epoch_scores_like_the_model_to_store(trained):
 
 
 def test_the_same_config_gives_the_same_result(splits):
-    settings = config(dropout=0.3, augmentation=Augmentation(shift=0.1, flip=True, erasing=0.3))
+    settings = config(
+        epochs=1, dropout=0.3, augmentation=Augmentation(shift=0.1, flip=True, erasing=0.3)
+    )
     first, second = (train(settings, splits, on_epoch=ignore)[1] for _ in range(2))
     np.testing.assert_allclose(
         first.validation.probabilities, second.validation.probabilities, atol=1e-3
     )
-    assert first.epochs[-1].loss == pytest.approx(second.epochs[-1].loss, rel=1e-3)
-
-
-def test_another_seed_gives_another_result(splits):
-    first, second = (
-        train(config(seed=seed, epochs=1), splits, on_epoch=ignore)[1] for seed in (1, 2)
-    )
-    assert first.epochs[0].loss != second.epochs[0].loss
+    assert first.epochs[0].loss == pytest.approx(second.epochs[0].loss, rel=1e-3)
 
 
 def test_training_ends_when_epochs_bring_nothing_better(splits):
-    settings = config(epochs=9, patience=2, learning_rate=1e-9, unfreeze_depth=0)
-    _, result = train(settings, splits, on_epoch=ignore)
-    assert result.best_epoch == 1
-    assert len(result.epochs) == 3
+    _, result = train(config(epochs=30, patience=2), splits, on_epoch=ignore)
+    assert len(result.epochs) == result.best_epoch + 2 < 30
 
 
-class Pruned(Exception):
-    pass
+class Pruned(RuntimeError):
+    """Reads as if memory were at its end, and is not."""
 
 
-@pytest.mark.parametrize("error", [Pruned("by the pruner"), RuntimeError("out of memory there")])
-def test_what_on_epoch_raises_passes_through_untouched(splits, error):
+def test_what_on_epoch_raises_passes_through_untouched(splits):
+    verdict = Pruned("out of memory")
+
     def prune(_epoch):
-        raise error
+        raise verdict
 
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(Pruned) as caught:
         train(config(), splits, on_epoch=prune)
-    assert caught.value is error
-
-
-def test_every_batch_is_told(splits):
-    heard = []
-    train(config(), splits, on_epoch=ignore, on_batch=lambda *place: heard.append(place))
-    assert heard == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    assert caught.value is verdict
 
 
 def test_fewer_pictures_than_a_batch_are_one_batch(splits):
@@ -216,12 +211,13 @@ def test_evaluation_does_not_depend_on_the_batch_size(n, splits):
     assert whole.shape == (n, 7)
 
 
+@pytest.mark.slow
 def test_nothing_is_traced_again_after_the_first_epoch(splits, monkeypatch):
     traced = []
-    call = training.classifier.keras.layers.GlobalAveragePooling2D.call
+    call = keras.layers.GlobalAveragePooling2D.call
 
     def counted(self, inputs):
-        traced.append(keras.backend.is_keras_tensor(inputs))
+        traced.append(inputs)
         return call(self, inputs)
 
     monkeypatch.setattr(keras.layers.GlobalAveragePooling2D, "call", counted)
