@@ -20,6 +20,7 @@ KNOWN_GOOD: tuple[dict[str, Any], ...] = (
         "optimizer": "adamw",
         "adamw_learning_rate": 3e-3,
         "backbone_rate": 0.1,
+        "batch_size": 32,
         "vgg16_head_units": 0,
         "brightness": 0.0,
         "contrast": 0.0,

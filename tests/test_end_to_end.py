@@ -1,0 +1,144 @@
+"""Whole commands as a person types them, in processes of their own."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--trials=1", "--data=synthetic", "--limit=200", "--weights=none", "--image_sizes=48",
+    "--epochs=1", "--study=s",
+]  # fmt: skip
+
+
+def run(*command, **environment):
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": paths} | environment,
+    )  # fmt: skip
+    done.stderr = None
+    return done
+
+
+def search(*options, **environment):
+    return run(sys.executable, "-m", "fer_search", "search", *SMALL, *options, **environment)
+
+
+def run_tree():
+    client = MlflowClient()
+    runs = client.search_runs(["0"])
+    (study_run,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run is not study_run]
+    return client, study_run, children
+
+
+def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
+    done = run("mlflow", "run", str(ROOT), "-e", "demo", "--env-manager", "local")
+    assert done.returncode == 0, done.stdout
+    client, study_run, children = run_tree()
+    assert len(children) == 3
+    assert study_run.info.status == "FINISHED"
+    assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
+    assert study_run.data.metrics["test_macro_f1"] > 0.4, "the demo should learn something"
+    assert study_run.data.params["data"] == "synthetic"
+    assert {"device", "backend", "precision"} <= set(study_run.data.tags)
+    names = {file.path for file in client.list_artifacts(study_run.info.run_id)}
+    assert {
+        "config.json", "data.json", "optimization_history.png", "parameter_importances.png",
+        "parameters.png", "trial_curves.png", "test_confusion_matrix.png", "test_f1.png",
+    } <= names  # fmt: skip
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("tmp")]
+    (promote,) = re.findall(r"Put it into use: +mlflow (.+)", done.stdout)
+    promoted = run("mlflow", *promote.split())
+    assert promoted.returncode == 0, promoted.stdout
+    champion = client.get_model_version_by_alias("fer-emotion", "champion")
+    challenger = client.get_model_version_by_alias("fer-emotion", "challenger")
+    assert champion.version == challenger.version
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_resnet50_from_scratch_runs_on_every_backend(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = search("--backbones=resnet50", KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stdout
+    _, study_run, (child,) = run_tree()
+    assert study_run.data.tags["backend"] == backend
+    assert child.data.params["backbone"] == "resnet50"
+    assert 0 <= child.data.metrics["val_accuracy"] <= 1
+
+
+def test_a_finished_study_goes_on_under_the_same_run_and_other_wishes_are_refused():
+    assert search("--backbones=tiny").returncode == 0
+    more = search("--backbones=tiny", "--trials=2")
+    assert more.returncode == 0, more.stdout
+    _, study_run, children = run_tree()
+    assert len(children) == 2
+    assert study_run.info.status == "FINISHED"
+    other = search("--backbones=tiny", "--trials=3", "--seed=7", "--epochs=2")
+    assert other.returncode == 2
+    assert "leave epochs, seed out to resume" in other.stdout
+    assert "Traceback" not in other.stdout
+
+
+def test_register_best_makes_one_version_and_a_timeout_ends_in_order():
+    done = search("--backbones=tiny", "--trials=2", "--register=best")
+    assert done.returncode == 0, done.stdout
+    assert len(MlflowClient().search_model_versions("name='fer-emotion'")) == 1
+    late = search("--backbones=tiny", "--trials=50", "--timeout=1")
+    assert late.returncode == 0, late.stdout
+    assert "The time is up" in late.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(["--data=nowhere"], "no such file or folder", id="no_data"),
+        pytest.param(["--data=empty"], "empty", id="empty_data"),
+        pytest.param(["--backbones=vgg16", "--weights=bad.h5"], "bad.h5", id="bad_weights"),
+        pytest.param(["--storage=sqlite:////dev/null/o.db"], "can not be opened", id="storage"),
+        pytest.param(["--backbones=tiny", "--weights=imagenet"], "ImageNet", id="no_imagenet"),
+    ],
+)
+def test_a_mistake_is_refused_without_a_traceback_and_without_a_run(tmp_path, options, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.h5").write_text("these are no weights")
+    done = search(*options)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stdout
+    assert "Hint: " in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not MlflowClient().search_runs(["0"])
+
+
+def test_a_worker_needs_a_study():
+    done = run(sys.executable, "-m", "fer_search", "worker", "--study=none")
+    assert done.returncode == 2
+    assert "there is no study 'none'" in done.stdout
+
+
+def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared, tmp_path):
+    cache = tmp_path / "kagglehub"
+    subprocess.run([sys.executable, shared / "data/unpack.py", "--to", cache], check=True)
+    done = run(
+        "mlflow", "run", str(ROOT), "--env-manager", "local", "-P", "trials=3",
+        "-P", "backbones=vgg16", "-P", "epochs=2", "-P", "limit=3000",
+        "-P", f"weights={shared}/weights/vgg16_hed_notop.weights.h5",
+        KAGGLEHUB_CACHE=str(cache),
+    )  # fmt: skip
+    shutil.rmtree(cache)
+    assert done.returncode == 0, done.stdout
+    _, study_run, children = run_tree()
+    assert len(children) == 3
+    assert not [run for run in children if run.info.status == "RUNNING"]
+    assert max(run.data.metrics.get("val_accuracy", 0) for run in children) >= 0.35
+    assert 0 < study_run.data.metrics["test_macro_f1"] < 1
