@@ -233,11 +233,10 @@ class PromotionConfig(_Frozen):
 DEMO: Mapping[str, Any] = {
     "trials": 3,
     "data": "synthetic",
-    "limit": 2000,
     "backbones": "tiny",
     "weights": "none",
     "image_sizes": "48",
-    "epochs": 8,
+    "epochs": 5,
 }
 """Where the `demo` command departs from the defaults of a search."""
 

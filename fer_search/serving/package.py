@@ -27,6 +27,7 @@ from fer_search.config import EMOTIONS, FACE_SIZE
 PREDICTOR = Path(__file__).with_name("predictor.py")
 """The code that is stored with every model; it runs without this package."""
 
+_PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 _PACKAGES = ("keras", "mlflow", "numpy", "pandas", "pillow")
 _BACKEND_PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
@@ -93,7 +94,7 @@ def log_model(
         FileNotFoundError: If there is no `keras_file`.
         MlflowException: If the store refuses or can not be reached.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault(_PROGRESS_BAR, "false")
     keras_file = keras_file.resolve(strict=True)
     model = _begun_model(client, run_id, experiment_id, name) or client.create_logged_model(
         experiment_id, name, run_id, dict(tags), dict(params)
@@ -131,6 +132,7 @@ def load_keras(client: MlflowClient, model_id: str) -> keras.Model:
         client: Of the store that holds it.
         model_id: Of the logged model.
     """
+    os.environ.setdefault(_PROGRESS_BAR, "false")
     with tempfile.TemporaryDirectory() as folder:
         mlflow.artifacts.download_artifacts(
             f"models:/{model_id}", dst_path=folder, tracking_uri=client.tracking_uri
