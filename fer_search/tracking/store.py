@@ -20,6 +20,7 @@ from fer_search.errors import StoreError
 
 DEFAULT_EXPERIMENT = "0"
 Client = MlflowClient
+_KIND = "mlflow.experimentKind"
 
 for _chatty in ("mlflow.system_metrics", "mlflow.store", "alembic"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
@@ -68,6 +69,7 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
             f"run {run_id} is not in {client.tracking_uri}",
             hint="give MLFLOW_TRACKING_URI as an absolute address, or leave it unset",
         ) from error
+    _show_as_training(client, run.info.experiment_id)
     for key, value in parameters.items():
         if key not in run.data.params:
             client.log_param(run.info.run_id, key, value)
@@ -91,6 +93,12 @@ def address(client: MlflowClient) -> str:
     """Say how to look at the store: a web address, or the command that serves it."""
     uri: str = client.tracking_uri
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
+    """Let the UI open an experiment of unknown kind with its runs, not with its GenAI pages."""
+    if _KIND not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
 
 
 def _experiment(client: MlflowClient) -> str:

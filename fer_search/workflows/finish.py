@@ -123,8 +123,12 @@ def _log_test(
 def _say_score(study_run: StudyRun, best: TrialPoint) -> None:
     data = study_run.client.get_run(study_run.run_id).data
     openings = int(data.tags["test_openings"])
-    say(
+    score = (
         f"Test score of trial {best.number}: accuracy {data.metrics['test_accuracy']:.4f}, "
         f"macro-F1 {data.metrics['test_macro_f1']:.4f} "
         f"(test was opened {openings} time{'s' * (openings > 1)} in this study)"
     )
+    say(score)
+    link = f"[trial {best.number}](#/experiments/{study_run.experiment_id}/runs/{best.run_id})"
+    chosen = f"Validation chose {link} with macro-F1 {best.value:.4f}."
+    study_run.set_tags({"mlflow.note.content": f"{chosen} {score}."})

@@ -68,7 +68,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
             "seconds_used": 0.0,
         }
         study = create_study(storage, settings, facts)
-    _describe(study_run, study, splits, device, faces.source_url)
+    _describe(study_run, study, splits, device)
     address = {"study": study.name} | _storage_unless_default(config, launch)
     say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
     say(f"  {launch.command('search', **address)}\n")
@@ -119,12 +119,11 @@ def _resumed(
     return study, study_run
 
 
-def _describe(
-    run: StudyRun, study: Study, splits: Splits, device: runtime.Device, url: str
-) -> None:
+def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Device) -> None:
     """Say on the study run what is searched, on which data, and with what."""
     digests = {"training": study.facts["train_digest"], "test": study.facts["test_digest"]}
-    run.log_datasets(name=splits.report["source"], url=url, digests=digests)
+    source, url = splits.report["source"], splits.report["url"]
+    run.log_datasets(name=source, url=url, digests=digests)
     run.log_json(splits.report, "data.json")
     run.log_json(study.facts["search"], "config.json")
     run.set_tags(

@@ -77,6 +77,8 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
     config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
     run = study_run.trial_run(study.name, trial.number, config.to_params(), trial.run_id)
     trial.run_id = run.run_id
+    source, url = splits.report["source"], splits.report["url"]
+    run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
 
     def on_epoch(epoch: EpochMetrics) -> None:
         run.log_epoch(epoch)

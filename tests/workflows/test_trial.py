@@ -74,6 +74,8 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert {"epoch/val_macro_f1", "val_accuracy", "val_f1_disgust", "train_seconds"} <= set(metrics)
     assert not [name for name in metrics if name.startswith("test_")]
     assert run.data.params["backbone"] == "tiny"
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("synthetic-training", splits.train_digest)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
         "confusion_matrix.png", "learning_curves.png", "augmentation.png",
         "classification_report.json",
