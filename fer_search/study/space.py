@@ -15,7 +15,8 @@ import keras_tuner
 from fer_search.config import STAGES, Augmentation, SearchConfig, TrialConfig, weights_for
 
 _MILD: dict[str, Any] = {
-    "dropout": 0.2,
+    "dropout": 0.1,
+    "label_smoothing": 0.0,
     "rotation": 5.0,
     "shift": 0.04,
     "zoom": 0.0,
@@ -30,7 +31,7 @@ KNOWN_GOOD: tuple[dict[str, Any], ...] = (
     | {
         "backbone": "vgg16",
         "optimizer": "adamw",
-        "adamw_learning_rate": 3e-3,
+        "adamw_learning_rate": 1e-3,
         "backbone_rate": 0.1,
         "batch_size": 32,
         "vgg16_head_units": 0,
