@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pydantic
 from pydantic import Field
@@ -76,6 +76,23 @@ def _listed(value: Any) -> Any:
     return tuple(dict.fromkeys(value)) if isinstance(value, (list, tuple)) else value
 
 
+def _shared_and_open(url: str) -> str:
+    """Let pass what several processes can use and what may be written into a log."""
+    parts = urlsplit(url)
+    if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
+        raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
+    if parts.scheme.startswith("sqlite"):
+        path = url.split("://", 1)[1]
+        if not path.startswith("/") or path in ("/", "/:memory:"):
+            raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
+    if parts.password or {"password", "passwd"} & set(parse_qs(parts.query)):
+        raise ValueError(
+            "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
+        )
+    return url
+
+
+_Storage = Annotated[str, pydantic.AfterValidator(_shared_and_open)]
 _List = pydantic.BeforeValidator(_listed)
 _ModelName = Annotated[str, Field(pattern=r"^[^/:.%\"']+$", max_length=200)]
 _StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=200)]
@@ -96,7 +113,7 @@ class SearchConfig(_Frozen):
     study: _StudyName = Field(
         AUTO, description="name of the study; an existing one is resumed, auto = a new name"
     )
-    storage: str = Field(
+    storage: _Storage = Field(
         "sqlite:///optuna.db", description="Optuna storage URL (SQLite, PostgreSQL or MySQL)"
     )
     data: str = Field(
@@ -142,22 +159,6 @@ class SearchConfig(_Frozen):
         description=f"which completed trials become model versions: {', '.join(REGISTER)}",
     )
     registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
-
-    @pydantic.field_validator("storage")
-    @classmethod
-    def _storage_is_shared_and_open(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
-            raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
-        if parts.scheme.startswith("sqlite"):
-            path = url.split("://", 1)[1]
-            if not path.startswith("/") or path in ("/", "/:memory:"):
-                raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
-        if parts.password:
-            raise ValueError(
-                "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
-            )
-        return url
 
     @pydantic.field_validator("image_sizes")
     @classmethod
@@ -217,7 +218,7 @@ class WorkerConfig(_Frozen):
     """A worker that joins a study: the parameters of the command `worker`."""
 
     study: _StudyName = Field(description="name of the study to join")
-    storage: str = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
+    storage: _Storage = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
     parent: int = Field(0, ge=0, description="process with which to stop; 0 = none")
 
 

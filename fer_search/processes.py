@@ -55,19 +55,26 @@ def find_launch() -> Launch:
     try:
         above = psutil.Process().parents()
         starter = next(process for process in above if process.name() not in _SHELLS)
-        return Launch(Path(starter.cwd()), starter, mlflow_prefix(starter.cmdline()))
+        arguments = starter.cmdline()
+        if not is_mlflow_run(arguments):
+            return direct
+        return Launch(Path(starter.cwd()), starter, mlflow_prefix(arguments))
     except (StopIteration, psutil.Error):
         return direct
+
+
+def is_mlflow_run(arguments: list[str]) -> bool:
+    """Tell whether a command line is `mlflow run …`, by its program or as a Python module."""
+    before, found, _ = (" ".join(arguments)).partition(" run ")
+    return bool(found) and before.split()[-1].endswith(("mlflow", "mlflow.exe", "mlflow.cli"))
 
 
 def mlflow_prefix(arguments: list[str]) -> tuple[str, ...]:
     """Keep of `mlflow run . -e demo -P a=b --env-manager uv` what every later command needs.
 
     Args:
-        arguments: The launcher's command line; from Python's `mlflow.projects.run` anything.
+        arguments: The launcher's command line.
     """
-    if "run" not in arguments:
-        return ("mlflow", "run", ".")
     once = ("-P", "--param-list", "-e", "--entry-point", "--run-name")
     kept = ["mlflow", "run"]
     rest = iter(arguments[arguments.index("run") + 1 :])

@@ -188,6 +188,8 @@ class TrialPoint:
     """Validation accuracy of the stored model, if complete."""
     run_id: str | None = None
     """MLflow run, once the trial has one."""
+    failure: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """`failure.kind` and `failure.message` of a failed trial."""
     progress: Sequence[int] | None = None
     """Epoch, batch and batches per epoch of a running trial."""
 

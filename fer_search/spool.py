@@ -7,20 +7,27 @@ finish the job. Files are Keras's, npz and JSON; nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
+from filelock import FileLock, Timeout
 
 from fer_search.config import TrialConfig
+from fer_search.errors import ConfigError
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
+
+log = logging.getLogger(__name__)
 
 _MODEL, _ARRAYS, _FACTS = "model.keras", "arrays.npz", "trial.json"
 
@@ -57,6 +64,11 @@ def folder_of(study_run_id: str) -> Path:
     return folder
 
 
+def lock_of(spool: Path, number: int) -> FileLock:
+    """Whoever holds this may write or deliver the trial."""
+    return FileLock(spool / f".trial-{number:03d}.lock")
+
+
 def put(
     spool: Path,
     *,
@@ -88,7 +100,7 @@ def put(
         "train_seconds": result.train_seconds,
         "model_parameters": result.model_parameters,
     }
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=spool))
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{number:03d}-", dir=spool))
     save_model(draft / _MODEL)
     evaluation = result.validation
     arrays: dict[str, Any] = {
@@ -105,16 +117,26 @@ def put(
 
 
 def waiting(spool: Path) -> Iterator[Spooled]:
-    """Go through the trials that wait in the spool, lowest number first."""
+    """Go through the trials that wait in the spool, lowest number first.
+
+    One that can not be read, say after a loss of power, is set aside with a warning.
+    """
     for place in sorted(spool.glob("trial-*")):
-        if place.is_dir():
-            yield _read(place)
+        try:
+            found = _read(place)
+        except (OSError, ValueError, KeyError, ConfigError, zipfile.BadZipFile) as error:
+            aside = place.rename(place.with_name(f"unreadable-{place.name}-{time.time_ns()}"))
+            log.warning("%s can not be read (%s), moved to %s", place, error, aside)
+            continue
+        yield found
 
 
 def sweep(spool: Path) -> None:
-    """Remove drafts that a kill left; call only while no worker of the study runs here."""
+    """Remove drafts that a kill left; those of live workers are locked."""
     for draft in spool.glob(".draft-*"):
-        shutil.rmtree(draft, ignore_errors=True)
+        number = int(draft.name.split("-")[1])
+        with contextlib.suppress(Timeout), lock_of(spool, number).acquire(timeout=0):
+            shutil.rmtree(draft)
 
 
 def _read(place: Path) -> Spooled:

@@ -49,6 +49,7 @@ def test_a_search_survives_the_round_trip(config):
         pytest.param({"storage": "sqlite://"}, "need a file", id="in_memory"),
         pytest.param({"storage": "sqlite:///:memory:"}, "need a file", id="in_memory_too"),
         pytest.param({"storage": "postgresql://u:p@h/d"}, "password", id="password"),
+        pytest.param({"storage": "postgresql://h/d?password=x"}, "password", id="in_query"),
         pytest.param({"trails": 3}, "trails is not a parameter; known: trials", id="misspelt"),
     ],
 )

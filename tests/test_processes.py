@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fer_search.processes import Launch, find_launch, is_alive, mlflow_prefix
+from fer_search.processes import Launch, find_launch, is_alive, is_mlflow_run, mlflow_prefix
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +19,6 @@ ROOT = Path(__file__).parents[1]
         ("mlflow run . -e demo -P a=1 --env-manager uv", "mlflow run . --env-manager uv"),
         ("mlflow run --env-manager=local . -Pa=1", "mlflow run --env-manager=local ."),
         ("mlflow run git@host:x.git -v main --run-name x", "mlflow run git@host:x.git -v main"),
-        ("python notebook.py", "mlflow run ."),
     ],
 )
 def test_later_commands_keep_what_they_need(typed, kept):
@@ -35,17 +33,37 @@ def test_commands_are_worded_as_they_were_typed():
     assert launched.command("promote", version=3) == "mlflow run . -e promote -P version=3"
 
 
-def test_the_launcher_is_found_above_the_shell(monkeypatch):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "x")
+def test_the_launcher_is_found_above_the_shell(tmp_path):
     code = (
         "from fer_search.processes import find_launch; launch = find_launch(); "
         "print(launch.mlflow.pid, launch.directory)"
     )
+    inner = f"cd / && MLFLOW_RUN_ID=x PYTHONPATH={ROOT} {sys.executable} -c '{code}'; true"
+    launcher = tmp_path / "mlflow"
+    launcher.write_text(
+        f"import os, subprocess\nprint(os.getpid(), flush=True)\n"
+        f"subprocess.run(['bash', '-c', {inner!r}])\n"
+    )
     done = subprocess.run(
-        ["bash", "-c", f"cd / && PYTHONPATH={ROOT} {sys.executable} -c '{code}'; true"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == [str(os.getpid()), str(Path.cwd())]
+        [sys.executable, launcher, "run", "."], capture_output=True, text=True, check=True
+    )
+    pid, found, folder = done.stdout.split()
+    assert (found, folder) == (pid, str(Path.cwd()))
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("/usr/bin/python /x/bin/mlflow run . -P a=1", True),
+        ("mlflow run .", True),
+        ("python -m mlflow run .", True),
+        ("tmux new", False),
+        ("make run test", False),
+        ("python notebook.py", False),
+    ],
+)
+def test_only_mlflow_run_is_a_launcher(typed, answer):
+    assert is_mlflow_run(typed.split()) == answer
 
 
 def test_without_mlflow_nobody_launched_us():

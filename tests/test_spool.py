@@ -59,7 +59,25 @@ def test_what_was_not_written_whole_does_not_count():
         put(folder, save_model=dies)
     assert not list(spool.waiting(folder))
     spool.sweep(folder)
-    assert not list(folder.iterdir())
+    assert not list(folder.glob(".draft-*"))
+
+
+def test_the_draft_of_a_live_worker_is_not_swept():
+    folder = spool.folder_of("run")
+    draft = folder / ".draft-003-x"
+    draft.mkdir()
+    with spool.lock_of(folder, 3):
+        spool.sweep(folder)
+    assert draft.exists()
+
+
+def test_a_damaged_trial_is_set_aside_and_the_others_are_found(caplog):
+    folder = spool.folder_of("run")
+    (put(folder, 1).folder / "trial.json").write_text("")
+    put(folder, 2)
+    assert [found.number for found in spool.waiting(folder)] == [2]
+    assert "trial-001" in caplog.text
+    assert [found.number for found in spool.waiting(folder)] == [2]
 
 
 def test_a_second_attempt_replaces_the_first():

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from fer_search.errors import StoreError
-from fer_search.results import EpochMetrics
+from fer_search.results import EpochMetrics, TrialPoint
 from fer_search.tracking import registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
 
@@ -32,6 +32,11 @@ def epoch(number):
         epoch=number, loss=1.0, accuracy=0.1, val_loss=1.0, val_accuracy=0.2, val_macro_f1=0.3,
         learning_rate=1e-3, images_per_second=9.0,
     )  # fmt: skip
+
+
+def point(number, state):
+    failure = {"failure.kind": "killed"} if state == "FAIL" else {}
+    return TrialPoint(number=number, state=state, value=None, params={}, curve={}, failure=failure)
 
 
 def status(client, run):
@@ -114,10 +119,11 @@ def test_final_metrics_logged_twice_stand_once(client, study_run):
 
 
 def test_repair_gives_dead_runs_the_status_of_their_trials(client, study_run):
-    states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING"}
-    runs = {n: study_run.trial_run("s", n, {}, None) for n in (*states, 5)}
-    study_run.repair(states)
-    expected = [*(STATUS[state] for state in states.values()), "FAILED"]
+    states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING", 5: "FAIL"}
+    runs = {n: study_run.trial_run("s", n, {}, None) for n in (*states, 6)}
+    study_run.repair([point(number, state) for number, state in states.items()])
+    expected = [*(STATUS[state] for state in states.values()), "RUNNING"]
+    assert runs[5].tags["failure.kind"] == "killed"
     assert [status(client, run) for run in runs.values()] == expected
 
 

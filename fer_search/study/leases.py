@@ -1,9 +1,9 @@
 """Leases: which process trains a trial, written on the trial itself.
 
-A lease is the trial attribute `lease`: `{host, pid, pid_start, beat, progress}`, or null when the
-trial is free. It changes hands by one compare-and-set statement in the storage, so of all who want
-a trial exactly one gets it, on every database. On its own host a dead owner is dead at once; on
-another host after `GRACE_SECONDS` without a beat.
+A lease is the trial attribute `lease`, or null when the trial is free: `{host, pid, pid_start,
+since, beat, progress}`. It changes hands by one compare-and-set statement in the storage, so of
+all who want a trial exactly one gets it, on every database. On its own host a dead owner is dead
+at once; on another host after `GRACE_SECONDS` without a beat.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def mine() -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": process.pid,
         "pid_start": process.create_time(),
+        "since": time.time(),
         "beat": time.time(),
         "progress": None,
     }
@@ -65,6 +66,12 @@ def is_free(lease: Lease) -> bool:
         return is_another or not is_alive(owner)
     except psutil.NoSuchProcess:
         return True
+
+
+def is_same_owner(one: Lease, other: Lease) -> bool:
+    """Tell whether two leases are of the same claim: process and time."""
+    owner = ("host", "pid", "pid_start", "since")
+    return bool(one and other and all(one.get(key) == other.get(key) for key in owner))
 
 
 def swap(storage: optuna.storages.RDBStorage, trial_id: int, old: Lease, new: Lease) -> bool:
@@ -115,9 +122,12 @@ class Heartbeat:
         while not self._stopped.wait(BEAT_SECONDS):
             renewed = self._lease | {"beat": time.time(), "progress": self.progress}
             try:
-                self.is_lost = not swap(self._storage, self._trial_id, self._lease, renewed)
-            except sqlalchemy.exc.OperationalError:
+                if not swap(self._storage, self._trial_id, self._lease, renewed):
+                    # Perhaps an earlier renewal arrived, but its answer was lost on the way.
+                    renewed = self._storage.get_trial(self._trial_id).user_attrs[ATTRIBUTE]
+            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
                 continue  # locked or away for a moment: the next beat tries again
+            self.is_lost = not is_same_owner(renewed, self._lease)
             if self.is_lost:
                 return
             self._lease = renewed

@@ -91,10 +91,10 @@ def create_study(
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
     )
-    for point in known_good(search):
-        study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
     record = dict(facts) | {"search": search.to_params(), "space": fingerprint(declare(search))}
     study.set_user_attr(_RECORD, record)
+    for point in known_good(search):
+        study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
     return Study(storage, study, record)
 
 
@@ -141,6 +141,7 @@ class Study:
 
     def change(self, **facts: Any) -> None:
         """Record changed facts, e.g. `search` with a larger number of trials."""
+        self.reload()
         self.facts |= facts
         self._study.set_user_attr(_RECORD, self.facts)
 
@@ -167,8 +168,9 @@ class Study:
                 return None
             if done + running < self.search.trials:
                 taken = self._take_left(trials) or self._ask()
-                if taken:
+                if self._fits(taken):
                     return taken
+                taken.give_back()
             else:
                 time.sleep(1)
 
@@ -227,23 +229,25 @@ class Study:
             self._storage.set_trial_user_attr(trial._trial_id, "takeovers", takeovers)
         return Trial(self, trial._trial_id, new)
 
-    def _ask(self) -> Trial | None:
-        """Create a trial under lease; give it back if others have filled the budget meanwhile."""
+    def _fits(self, trial: Trial) -> bool:
+        """Tell whether the budget has room for `trial`, after all that were taken before it."""
+        mine = (trial.since, trial.number)
+        ahead = [
+            other
+            for other in self._trials()
+            if other.state in _FINISHED
+            or (_is_held(other) and (other.user_attrs["lease"]["since"], other.number) < mine)
+        ]
+        return len(ahead) < self.search.trials
+
+    def _ask(self) -> Trial:
+        """Create a trial that is under lease from its birth."""
         lease = leases.mine()
         born = optuna.trial.create_trial(
             state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=born)
-        trial = Trial(self, trial_id, lease)
-        ahead = [
-            other
-            for other in self._trials()
-            if other.state in _FINISHED or (_is_held(other) and other.number < trial.number)
-        ]
-        if len(ahead) >= self.search.trials:
-            trial.give_back()
-            return None
-        return trial
+        return Trial(self, trial_id, lease)
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
         ended = sorted(
@@ -267,6 +271,8 @@ class Trial:
         self._storage, self._id = study._storage, trial_id
         self._reported = max(self._trial.storage.get_trial(trial_id).intermediate_values, default=0)
         self._heartbeat = leases.Heartbeat(study._storage, trial_id, lease)
+        self.since: float = lease["since"]
+        """When this process took the trial."""
         self._has_ended = False
         self.number: int = self._trial.number
         self.seed = trial_seed(study.search.seed, self.number)
@@ -329,16 +335,23 @@ class Trial:
         """Return the trial to the queue: same number, same parameters, same run, any worker.
 
         Returns:
-            False if it has ended already, and so stays as it is.
+            False if it has ended already or is another process's, and so stays as it is.
         """
-        lease = self._heartbeat.stop()
-        if self._has_ended:
+        lease = self._stop_beating()
+        if self._has_ended or lease is None:
             return False
         self._storage.set_trial_state_values(self._id, TrialState.WAITING)
         return leases.swap(self._storage, self._id, lease, None)
 
+    def _stop_beating(self) -> dict[str, Any] | None:
+        """Stop the heartbeat; return the lease, or None if another process has taken the trial."""
+        lease = self._heartbeat.stop()
+        last = lease | {"beat": time.time(), "progress": None}
+        return last if leases.swap(self._storage, self._id, lease, last) else None
+
     def _tell(self, state: TrialState, value: float | None = None) -> None:
-        self._heartbeat.stop()
+        if self._stop_beating() is None:
+            raise leases.LeaseLost
         self._trial.study.tell(self.number, value, state=state)
         self._has_ended = True
 
@@ -358,6 +371,7 @@ def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
         params=settled | trial.params,
         curve=trial.intermediate_values,
         accuracy=trial.user_attrs.get("val_accuracy"),
+        failure={k: v for k, v in trial.user_attrs.items() if k.startswith("failure.")},
         run_id=trial.user_attrs.get("run_id"),
         progress=lease.get("progress"),
     )

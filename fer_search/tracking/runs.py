@@ -22,7 +22,7 @@ from mlflow.entities import (
     ViewType,
 )
 
-from fer_search.results import EpochMetrics
+from fer_search.results import EpochMetrics, TrialPoint
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",
@@ -160,20 +160,22 @@ class StudyRun(LoggedRun):
         """Address the run of a trial that has one."""
         return TrialRun(self.client, self.client.get_run(run_id))
 
-    def repair(self, states: Mapping[int, str]) -> list[str]:
+    def repair(self, points: Sequence[TrialPoint]) -> list[str]:
         """Give every trial run that is RUNNING but not trained the status that its trial has.
 
         Args:
-            states: State by trial number; RUNNING only where a live process trains.
+            points: The trials; RUNNING only where a live process trains. A run whose trial is
+                not among them is newer than they are and left alone.
 
         Returns:
             Names of the repaired runs.
         """
         repaired = []
+        known = {str(point.number): point for point in points}
         for run in self._children("attributes.status = 'RUNNING'"):
-            state = states.get(int(run.data.tags.get(_NUMBER, -1)), "FAIL")
-            if state != "RUNNING":
-                TrialRun(self.client, run).end_as(state)
+            point = known.get(run.data.tags.get(_NUMBER))
+            if point and point.state != "RUNNING":
+                TrialRun(self.client, run).end_as(point.state, point.failure)
                 repaired.append(run.info.run_name)
         return repaired
 

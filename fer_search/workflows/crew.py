@@ -26,6 +26,8 @@ _PACKAGE = Path(__file__).parents[2]
 class _Worker:
     index: int
     process: subprocess.Popen[bytes]
+    log_from: int
+    """Where in its log this process began."""
 
 
 class Crew:
@@ -91,6 +93,7 @@ class Crew:
         """Start a worker in a session of its own: Ctrl-C reaches it only through `stop`."""
         options = [f"--{key}={value}" for key, value in self._config.model_dump().items()]
         with self._log(index).open("ab") as log:
+            log_from = log.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "fer_search", "worker", *options],
                 env=self._environment(index),
@@ -99,7 +102,7 @@ class Crew:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return _Worker(index, process)
+        return _Worker(index, process, log_from)
 
     def _environment(self, index: int) -> dict[str, str]:
         """Share the machine: a GPU for each worker in turn, or a part of the threads."""
@@ -107,6 +110,7 @@ class Crew:
         environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
         gpus = nvidia_gpus()
         if self._n > 1 and gpus:
+            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of the driver's indices
             environment["CUDA_VISIBLE_DEVICES"] = str(gpus[index % len(gpus)].index)
         elif self._n > 1:
             threads = str(max(1, (os.cpu_count() or 1) // self._n))
@@ -118,7 +122,7 @@ class Crew:
 
     def _explain(self, worker: _Worker) -> None:
         """Raise what ended a worker: its own refusal, or the traceback of a bug."""
-        text = self._log(worker.index).read_text(errors="replace")
+        text = self._log(worker.index).read_bytes()[worker.log_from :].decode(errors="replace")
         if worker.process.returncode == _REFUSED:
             _, _, said = text.rpartition("Error: ")
             raise InputError(said.strip())

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fer_search import figures, spool
 from fer_search.serving import package
@@ -70,17 +69,18 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
 def deliver_left(study: Study, study_run: StudyRun) -> None:
     """Finish the deliveries that a kill cut short on this machine."""
     folder = spool.folder_of(study_run.run_id)
+    states = [point.state for point in study.points()]
     for spooled in spool.waiting(folder):
+        state = states[spooled.number]
+        if state in ("PRUNED", "FAIL"):  # it ended otherwise, by another worker
+            spooled.remove()
+        if state in ("PRUNED", "FAIL", "RUNNING"):
+            continue
         try:
-            with lock_of(folder, spooled.number).acquire(timeout=0):
+            with spool.lock_of(folder, spooled.number).acquire(timeout=0):
                 deliver(spooled, study, study_run, functools.partial(_tell_left, spooled, study))
         except Timeout:  # a live worker is at it
             continue
-
-
-def lock_of(folder: Path, number: int) -> FileLock:
-    """Whoever holds this may deliver the trial."""
-    return FileLock(folder / f".trial-{number:03d}.lock")
 
 
 def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str:

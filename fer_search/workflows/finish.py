@@ -41,6 +41,11 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
             f"no trial was completed: {dict(count(points))}",
             hint="resume with more trials=…, or start a study with pruner=none",
         )
+    if MODEL_TAG not in study_run.existing(str(best.run_id)).tags:
+        raise StudyStopped(
+            f"trial {best.number}, the best, is complete, but its model is not stored yet",
+            hint="another worker may be uploading it; resume the study to finish",
+        )
     _register(study, study_run, best)
     _score_once(study, study_run, splits, best)
     console.print(top_trials(points))
@@ -88,6 +93,7 @@ def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPo
     """Open test for the chosen trial; if it was opened for it before, its score stands."""
     if study_run.tags.get("best_trial") == str(best.number):
         return
+    study.reload()
     openings: list[dict[str, Any]] = study.facts["test_openings"]
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     openings.append({"trial": best.number, "at": when, "why": "chosen by validation"})

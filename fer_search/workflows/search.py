@@ -68,12 +68,12 @@ def search(config: SearchConfig, launch: Launch) -> None:
             "seconds_used": 0.0,
         }
         study = create_study(storage, settings, facts)
-    _describe(study_run, study, splits, device)
     address = {"study": study.name} | _storage_unless_default(config, launch)
     say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
     say(f"  {launch.command('search', **address)}\n")
     with _ending_the_run(study_run, study):
-        timed_out = _run_trials(study, study_run, device)
+        _describe(study_run, study, splits, device)
+        timed_out = _run_trials(study, study_run, device, config.storage)
         finish(study, study_run, splits, timed_out=timed_out)
     more = launch.command("search", **address, trials=2 * study.search.trials)
     _say_what_next(study, study_run, launch, more)
@@ -167,20 +167,20 @@ def _ending_the_run(study_run: StudyRun, study: Study) -> Iterator[None]:
 
 
 def repair(study: Study, study_run: StudyRun) -> None:
-    """Make Optuna and MLflow tell the truth about trials whose process is gone."""
+    """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
+    deliver_left(study, study_run)
     study.release_dead()
-    repaired = study_run.repair({point.number: point.state for point in study.points()})
+    repaired = study_run.repair(study.points())
     if repaired:
         log.info("repaired: %s", ", ".join(repaired))
 
 
-def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device) -> bool:
+def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device, storage: str) -> bool:
     """Keep workers at the study until it is complete.
 
     Returns:
         Whether the study's time ran out before.
     """
-    deliver_left(study, study_run)
     repair(study, study_run)
     search, points = study.search, study.points()
     logs = spool.folder_of(study_run.run_id)
@@ -190,7 +190,7 @@ def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device) -> bo
         return False
     n = max(1, device.n_gpus) if search.workers == AUTO else int(search.workers)
     began, used_before = time.monotonic(), study.facts["seconds_used"]
-    crew = Crew(n, study=study.name, storage=search.storage, logs=logs)
+    crew = Crew(n, study=study.name, storage=storage, logs=logs)
     with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
 
         def on_poll() -> int:

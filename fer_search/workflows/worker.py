@@ -24,7 +24,7 @@ from fer_search.study.trials import Study, Trial, TrialPruned, find_study, open_
 from fer_search.tracking import store
 from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.deliver import deliver, lock_of
+from fer_search.workflows.deliver import deliver
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
             model, result = train(config, splits, on_epoch=on_epoch, on_batch=trial.progress)
         folder = spool.folder_of(study_run.run_id)
-        with lock_of(folder, trial.number):
+        with spool.lock_of(folder, trial.number):
             spooled = spool.put(
                 folder,
                 number=trial.number,
@@ -108,7 +108,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
         run.end_as("FAIL", {"failure.kind": failure.kind, "failure.message": failure.message})
     except LeaseLost:
         log.warning("trial %d: this process was silent too long, another has it", trial.number)
-    except BaseException as error:  # a stop or a bug: the trial goes back into the queue
+    except BaseException:  # a stop or a bug: the trial goes back into the queue
         if trial.give_back():
-            run.end_as("WAITING", {"failure.message": repr(error)[:500]})
+            run.end_as("WAITING")
         raise

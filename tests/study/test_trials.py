@@ -197,11 +197,33 @@ def test_a_reused_process_number_is_not_the_owner():
     assert leases.is_free(lease | {"pid_start": lease["pid_start"] - 100})
 
 
-def test_a_trial_beyond_the_budget_is_given_back(monkeypatch):
+def test_the_budget_has_room_for_those_who_came_first():
     study = fresh(trials=1, backbones="tiny")
-    finish(study, study.take())
-    assert study._ask() is None
-    assert study.points()[-1].state == "WAITING"
+    first, second = study._ask(), study._take_left(study._trials())
+    assert (first.number, second.number) == (1, 0)
+    assert study._fits(first)
+    assert not study._fits(second), "it was taken later, though its number is lower"
+    assert second.give_back()
+    assert study.points()[0].state == "WAITING"
+    finish(study, first)
+    assert study.take() is None
+
+
+def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
+    study = fresh()
+    trial = study.take()
+    study._storage.set_trial_user_attr(trial._id, "lease", leases.mine() | {"since": 0})
+    assert not trial.give_back()
+    with pytest.raises(leases.LeaseLost):
+        trial.complete(result())
+    assert study.points()[0].state == "RUNNING"
+
+
+def test_changing_one_fact_keeps_what_others_changed():
+    study, other = fresh(trials=3), reopened()
+    other.change(search=make(trials=9).to_params())
+    study.change(seconds_used=5.0)
+    assert reopened().search.trials == 9
 
 
 def test_the_heartbeat_carries_progress_and_notices_a_lost_lease(monkeypatch):
