@@ -4,7 +4,7 @@ PYTHON ?= python
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-test: ## The fast tests, under a minute
+test: ## The fast tests, a minute or two
 	$(PYTHON) -m pytest
 
 test-all: ## All tests: real processes and signals, real FER2013 where FER_SHARED or ../shared has it

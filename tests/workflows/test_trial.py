@@ -98,7 +98,14 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("moment", ["log_metrics", "log_figures", "end_as"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("log_metrics", marks=pytest.mark.slow),
+        "log_figures",
+        pytest.param("end_as", marks=pytest.mark.slow),
+    ],
+)
 def test_a_delivery_cut_short_is_finished_by_the_next_start(
     study, study_run, splits, monkeypatch, moment
 ):
