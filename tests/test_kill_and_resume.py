@@ -94,7 +94,7 @@ def mid_trial(process):
     return workers(process.pid)
 
 
-def assert_whole(resumed_by=1):
+def assert_whole():
     """Exactly N trials, no proposal twice, nothing RUNNING, one tree, every model once."""
     client = MlflowClient()
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pytest
 
-from fer_search.config import SearchConfig, TrialConfig
+from fer_search.config import SearchConfig
 from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.study import leases
@@ -295,4 +295,3 @@ def test_settings_come_back():
     study = reopened()
     assert study.search == make(trials=7, sampler="random")
     assert isinstance(study.search.trials, int)
-    assert TrialConfig(backbone="tiny")
