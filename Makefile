@@ -4,11 +4,11 @@ PYTHON ?= python
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-test: ## The fast tests, a minute or two
-	$(PYTHON) -m pytest
+test: ## The fast tests, a minute
+	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-all: ## All tests: real processes and signals, real FER2013 where FER_SHARED or ../shared has it
-	$(PYTHON) -m pytest -m "slow or not slow"
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: ## Format, lint and types
 	$(PYTHON) -m ruff format --check .

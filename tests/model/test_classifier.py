@@ -126,6 +126,7 @@ assert not [name for name in sys.modules if name.startswith("fer_search")]
 """
 
 
+@pytest.mark.slow
 def test_the_stored_model_opens_without_this_package(tmp_path, faces):
     copy = classifier.inference_copy(classifier.build(config(image_size=64)), config(image_size=64))
     paths = [str(tmp_path / name) for name in ("model.keras", "faces.npy", "found.npy")]

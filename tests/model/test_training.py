@@ -97,6 +97,7 @@ def test_the_best_epoch_scores_like_the_model_to_store(trained):
     assert best.val_loss == pytest.approx(trained.result.validation.loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_result(splits):
     settings = config(
         epochs=1, dropout=0.3, augmentation=Augmentation(shift=0.1, flip=True, erasing=0.3)
@@ -108,6 +109,7 @@ def test_the_same_config_gives_the_same_result(splits):
     assert first.epochs[0].loss == pytest.approx(second.epochs[0].loss, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_training_ends_when_epochs_bring_nothing_better(splits):
     _, result = train(config(epochs=30, patience=2), splits, on_epoch=ignore)
     assert len(result.epochs) == result.best_epoch + 2 < 30
@@ -128,6 +130,7 @@ def test_what_on_epoch_raises_passes_through_untouched(splits):
     assert caught.value is verdict
 
 
+@pytest.mark.slow
 def test_fewer_pictures_than_a_batch_are_one_batch(splits):
     _, result = train(config(batch_size=1000, epochs=1), splits, on_epoch=ignore)
     assert result.epochs[0].images_per_second > 0
@@ -188,6 +191,7 @@ def test_a_bug_is_not_taken_for_too_little_memory(splits, monkeypatch, error):
         train(config(), splits, on_epoch=ignore)
 
 
+@pytest.mark.slow
 def test_the_precision_of_training_outlives_a_trial(splits):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

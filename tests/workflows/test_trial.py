@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import shutil
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from fer_search import runtime, spool
 from fer_search.config import SearchConfig
@@ -33,8 +35,17 @@ def splits():
     return split(faces, limit=0, seed=1)
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """A tracking store with its tables, which take a second to make."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def study(splits):
+def study(splits, own_home, empty_store):
+    shutil.copy(empty_store, own_home)
     search = SearchConfig(
         study="s", trials=2, backbones="tiny", weights="none", image_sizes="48", epochs=1,
         pruner="none", precision="float32",
@@ -98,14 +109,8 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param("log_metrics", marks=pytest.mark.slow),
-        "log_figures",
-        pytest.param("end_as", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["log_metrics", "log_figures", "end_as"])
 def test_a_delivery_cut_short_is_finished_by_the_next_start(
     study, study_run, splits, monkeypatch, moment
 ):
