@@ -28,9 +28,12 @@ FACE_SIZE = 48
 BACKBONES = ("vgg16", "resnet50", "tiny")
 STAGES = 5
 """Every backbone is cut into this many named stages."""
+POOLINGS = ("avg", "max", "flatten")
+BATCH_NORMS = ("stage", "frozen", "trainable")
 OPTIMIZERS = ("adamw", "sgd")
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("hyperband", "median", "none")
+SCHEDULES = ("cosine", "plateau")
+SAMPLERS = ("tpe", "random", "qmc", "gp")
+PRUNERS = ("hyperband", "asha", "median", "none")
 SOURCES = ("fer2013", "synthetic")
 WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
@@ -275,6 +278,12 @@ class TrialConfig(_Frozen):
     """Side in pixels to which faces are scaled before the backbone."""
     unfreeze_depth: int = Field(STAGES, ge=0, le=STAGES)
     """Stages of the backbone that train, counted from its output; 0 trains the head alone."""
+    batch_norm: Annotated[str, _one_of(BATCH_NORMS)] = "stage"
+    """Which BatchNormalization of the backbone learns from the batches: that of the stages that
+    train (`stage`), none (`frozen`: pretrained statistics and scales stay), or all (`trainable`).
+    """
+    pooling: Annotated[str, _one_of(POOLINGS)] = "avg"
+    """How the last feature maps become one vector."""
     head_units: int = Field(0, ge=0, le=8192)
     """Width of a hidden layer in the head; 0 for none."""
     dropout: float = Field(0.4, ge=0, lt=1)
@@ -285,17 +294,45 @@ class TrialConfig(_Frozen):
     """Decoupled, multiplied by the learning rate of the step; biases and scales are spared."""
     backbone_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of the backbone as a share of the head's."""
+    schedule: Annotated[str, _one_of(SCHEDULES)] = "cosine"
+    """Of the learning rate: half a cosine down to 0, or halved where validation stands still."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises from 0."""
+    head_warmup: int = Field(0, ge=0)
+    """First epochs in which the head alone trains, at its full rate; less than `epochs`."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Largest norm of the gradient over all weights; 0 for no limit."""
+    ema_decay: float = Field(0, ge=0, lt=1)
+    """Of the moving average of the weights that is validated and kept; 0 for the weights as they
+    are."""
     batch_size: int = Field(64, ge=1, le=8192)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    mixup: float = Field(0, ge=0, le=10)
+    """α of mixup; 0 mixes nothing."""
     class_weight_power: float = Field(0.5, ge=0, le=1)
     """β of class weights n^-β: 0 for none, 1 for balanced."""
+    balanced_sampling: bool = False
+    """Every emotion comes equally often in an epoch; an alternative to class weights."""
+    focal_gamma: float = Field(0, ge=0, le=10)
+    """γ of the focal loss, an alternative to class weights; 0 is cross-entropy."""
     augmentation: Augmentation = Augmentation()
     epochs: int = Field(20, ge=1, le=10_000)
     patience: int = Field(6, ge=1)
     """Training ends after so many epochs without a better validation macro-F1."""
-    warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises from 0."""
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @pydantic.model_validator(mode="after")
+    def _compatible(self) -> Self:
+        remedies = {
+            "class_weight_power": self.class_weight_power,
+            "balanced_sampling": self.balanced_sampling,
+            "focal_gamma": self.focal_gamma,
+        }
+        if len(used := [name for name, value in remedies.items() if value]) > 1:
+            raise ValueError(f"{' and '.join(used)} both correct the imbalance; expected one")
+        if self.head_warmup >= self.epochs:
+            raise ValueError(f"head_warmup={self.head_warmup} leaves none of {self.epochs} epochs")
+        return self
 
     def to_params(self) -> dict[str, str | int | float]:
         """Flatten into names and plain values, `augmentation.rotation` for nested ones."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fer_search.config import EMOTIONS
+
 
 class Batches:
     """The batches of an epoch, in an order of its own that seed and epoch determine.
@@ -19,10 +21,13 @@ class Batches:
 
     Args:
         images: Shape (N, H, W), uint8, N at least 1.
-        labels: Shape (N,), int64.
+        labels: Shape (N,), int64, values in [0, 7).
         batch_size: Pictures per batch, at least 1.
-        seed: Of the order.
+        seed: Of the order and of mixup.
         class_weights: Weight per emotion, shape (7,); None weighs all pictures 1.
+        balanced: Every emotion that occurs comes equally often: pictures of the rare ones are
+            repeated within an epoch, of the frequent ones each epoch shows others.
+        mixup: α of mixup, at least 0; with 0 no pictures are mixed.
     """
 
     def __init__(
@@ -33,14 +38,18 @@ class Batches:
         batch_size: int,
         seed: int,
         class_weights: np.ndarray | None = None,
+        balanced: bool = False,
+        mixup: float = 0.0,
     ) -> None:
         self.batch_size = min(batch_size, len(labels))
         self._images = images
         self._labels = labels
-        self._weights = (
-            np.ones(len(labels), np.float32) if class_weights is None else class_weights[labels]
-        )
+        self._targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+        if class_weights is not None:
+            self._targets *= class_weights
         self._seed = seed
+        self._balanced = balanced
+        self._mixup = mixup
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -48,8 +57,10 @@ class Batches:
 
     def start_epoch(self, epoch: int) -> None:
         """Shuffle for this epoch; the same epoch always has the same order."""
+        self._epoch = epoch
         rng = np.random.default_rng((self._seed, epoch))
-        self._order = rng.permutation(len(self._labels))
+        n = len(self._labels)
+        self._order = _balanced_order(self._labels, rng) if self._balanced else rng.permutation(n)
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give one batch of the current epoch.
@@ -58,10 +69,46 @@ class Batches:
             index: In [0, len(self)).
 
         Returns:
-            Images (B, H, W, 1) uint8, labels (B,) int64, sample weights (B,) float32.
+            Images (B, H, W, 1) uint8, probabilities of the emotions to learn (B, 7) float32,
+            one-hot unless mixed, and sample weights (B,) float32.
         """
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self._images[chosen][..., None], self._labels[chosen], self._weights[chosen]
+        images, targets = self._images[chosen], self._targets[chosen]
+        if self._mixup:
+            rng = np.random.default_rng((self._seed, self._epoch, index))
+            images, targets = _mixed(images, targets, self._mixup, rng)
+        weights = targets.sum(axis=1)
+        return images[..., None], targets / weights[:, None], weights
+
+
+def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices (N,) in which the counts of any two emotions differ by at most 1."""
+    present = rng.permutation(np.unique(labels))
+    shares = np.full(len(present), len(labels) // len(present))
+    shares[: len(labels) % len(present)] += 1
+    chosen = []
+    for label, share in zip(present, shares, strict=True):
+        members = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(members) for _ in range(-(-share // len(members)))]
+        chosen.append(np.concatenate([members[:0], *rounds])[:share])
+    order: np.ndarray = rng.permutation(np.concatenate(chosen))
+    return order
+
+
+def _mixed(
+    images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blend every picture with another of its batch, and what is to be learnt likewise.
+
+    Because targets carry the sample weights, the cross-entropy of the blend is that of its two
+    parts, each with its own weight and share. Source: https://arxiv.org/abs/1710.09412.
+    """
+    share = rng.beta(alpha, alpha, len(images)).astype(np.float32)
+    other = rng.permutation(len(images))
+    of_pixels = share[:, None, None]
+    blend = of_pixels * images + (1 - of_pixels) * images[other]
+    both = share[:, None] * targets + (1 - share[:, None]) * targets[other]
+    return blend.round().astype(np.uint8), both
 
 
 def padded(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -98,7 +98,7 @@ class Backbone:
             ) from error
 
 
-def unfreeze(model: Any, name: str, depth: int) -> None:
+def unfreeze(model: Any, name: str, depth: int, *, batch_norm: str = "stage") -> None:
     """Let the last stages of a backbone train and freeze the others.
 
     A frozen BatchNormalization also keeps to its running statistics while the rest trains: that
@@ -108,13 +108,18 @@ def unfreeze(model: Any, name: str, depth: int) -> None:
         model: What `BACKBONES[name].build` gave.
         name: Of the backbone.
         depth: Number of stages that train, counted from the output, in [0, 5].
+        batch_norm: Which BatchNormalization trains: `stage` (that of these stages), `frozen`
+            (none) or `trainable` (that of all stages).
     """
     backbone = BACKBONES[name]
     stages = list(backbone.stages)
     training = stages[len(stages) - depth :]
     for layer in model.layers:
-        if layer.weights:
-            layer.trainable = backbone.stage_of(layer.name) in training
+        if not layer.weights:
+            continue
+        layer.trainable = backbone.stage_of(layer.name) in training
+        if hasattr(layer, "moving_mean") and batch_norm != "stage":
+            layer.trainable = batch_norm == "trainable"
 
 
 def check_weights(name: str, weights: str) -> None:

@@ -4,7 +4,7 @@
       -> augmentation             in the training view only
       -> Resizing                 unless the picture has its size already
       -> three equal channels -> preprocessing -> backbone          see `backbones`
-      -> GlobalAveragePooling -> LayerNormalization -> Dropout -> [Dense -> Dropout]
+      -> pooling -> LayerNormalization -> Dropout -> [Dense -> Dropout]
       -> probabilities (7,)
 
 `training` trains what `build` gives; what leaves it is an `inference_copy`: float32, without
@@ -14,7 +14,7 @@ augmentation, of Keras's own layers only, so that its `.keras` file opens withou
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -48,8 +48,22 @@ def build(config: TrialConfig) -> keras.Model:
     """
     varied = augmentation.build(config.augmentation, config.seed)
     model = _network(config, weights=config.weights, varied=varied)
-    unfreeze(model.get_layer(config.backbone), config.backbone, config.unfreeze_depth)
+    freeze(model, config)
     return model
+
+
+def freeze(model: keras.Model, config: TrialConfig, *, head_only: bool = False) -> None:
+    """Let what the trial says train, and nothing else; effective when `model` is compiled next.
+
+    Args:
+        model: What `build` gave for `config`.
+        config: Of the trial.
+        head_only: Nothing of the backbone trains, whatever the trial says.
+    """
+    backbone = model.get_layer(config.backbone)
+    backbone.trainable = not head_only
+    if not head_only:
+        unfreeze(backbone, config.backbone, config.unfreeze_depth, batch_norm=config.batch_norm)
 
 
 def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
@@ -104,7 +118,7 @@ def _network(
         backbone.scale, list(backbone.offset), dtype="float32", name="preprocessing"
     )(x)
     x = backbone.build(config.image_size, weights)(x)
-    x = layers.GlobalAveragePooling2D(name="pooling")(x)
+    x = POOLINGS[config.pooling](name="pooling")(x)
     x = layers.LayerNormalization(name=_NORM)(x)  # has no running statistics that lag behind
     x = layers.Dropout(config.dropout, name="dropout")(x)
     if config.head_units:
@@ -119,6 +133,14 @@ def _network(
         name="emotions",
     )(x)
     return keras.Model(faces, probabilities, name="emotion_classifier")
+
+
+POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "avg": layers.GlobalAveragePooling2D,
+    "max": layers.GlobalMaxPooling2D,
+    "flatten": layers.Flatten,
+}
+"""Name to layer from feature maps to a vector; the names are `config.POOLINGS`."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The optimizers: AdamW and SGD with a cosine schedule and a rate of its own for the backbone.
+"""The optimizers: AdamW and SGD with a schedule and a rate of its own for the backbone.
 
 `training` compiles the network with what `create` gives. Head and backbone share one schedule; the
 backbone's rate is a fixed share of the head's, for the step and for the weight decay alike.
@@ -6,7 +6,8 @@ backbone's rate is a fixed share of the head's, for the step and for the weight 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,52 +15,68 @@ from keras.optimizers import schedules
 
 from fer_search.config import TrialConfig
 
-_CLIP_NORM = 1.0
-"""Largest norm of the gradient over all weights."""
+_AVERAGING_STARTS = 9
+"""The average of the weights spans a tenth of the steps so far until its decay is reached."""
 
 
-def create(config: TrialConfig, model: keras.Model, steps: int) -> keras.Optimizer:
+def create(
+    config: TrialConfig, model: keras.Model, steps: int, *, head_only: bool = False
+) -> TrialOptimizer:
     """Create the optimizer of a trial for the weights of `model` that train.
 
     Args:
         config: Of the trial.
         model: What `classifier.build` gave for it.
-        steps: Training steps in all epochs together, at least 1.
+        steps: Training steps of the phase that it is for, at least 1.
+        head_only: It is for the warm-up of the head, in which the rate does not fall.
     """
+    schedule = "plateau" if head_only else config.schedule
     backbone = {id(weight) for weight in model.get_layer(config.backbone).weights}
 
     def share(weight: keras.Variable) -> float:
         return config.backbone_rate if id(weight) in backbone else 1.0
 
     return OPTIMIZERS[config.optimizer](
-        learning_rate=schedule(config.learning_rate, steps, warmup=config.warmup),
+        learning_rate=SCHEDULES[schedule](config.learning_rate, steps, config.warmup),
         share=share,
         decay=config.weight_decay,
-        global_clipnorm=_CLIP_NORM,
+        ema_decay=config.ema_decay,
+        global_clipnorm=config.clip_norm or None,
         name=config.optimizer,
     )
 
 
-def schedule(learning_rate: float, steps: int, *, warmup: float) -> schedules.LearningRateSchedule:
-    """Rise linearly from 0 to `learning_rate`, then fall to 0 along half a cosine.
+def _cosine(peak: float, steps: int, warmup: float) -> schedules.LearningRateSchedule:
+    """Rise linearly from 0, then fall to 0 along half a cosine; arXiv 1608.03983, no restarts."""
+    return _after_warmup(peak, steps, warmup, lowest=0.0)
 
-    Source: https://arxiv.org/abs/1608.03983, without restarts.
 
-    Args:
-        learning_rate: The peak.
-        steps: Training steps in all, at least 1.
-        warmup: Share of them in which the rate rises, in [0, 1).
-    """
+def _plateau(peak: float, steps: int, warmup: float) -> schedules.LearningRateSchedule:
+    """Rise linearly from 0, then stay; `training` slows the optimizer down on a plateau."""
+    return _after_warmup(peak, steps, warmup, lowest=1.0)
+
+
+def _after_warmup(
+    peak: float, steps: int, warmup: float, *, lowest: float
+) -> schedules.LearningRateSchedule:
     rising = int(warmup * steps)
     if not rising:
-        return schedules.CosineDecay(learning_rate, steps)
+        return schedules.CosineDecay(peak, steps, alpha=lowest)
     return schedules.CosineDecay(
-        0.0, steps - rising, warmup_target=learning_rate, warmup_steps=rising
+        0.0, steps - rising, alpha=lowest, warmup_target=peak, warmup_steps=rising
     )
 
 
-class _RatePerWeight(keras.Optimizer):
-    """Mixed in before a Keras optimizer: the learning rate is scaled for each weight.
+SCHEDULES: dict[str, Callable[[float, int, float], schedules.LearningRateSchedule]] = {
+    "cosine": _cosine,
+    "plateau": _plateau,
+}
+"""Name to a function of the peak, the number of steps (at least 1) and the share of them, in
+[0, 1), in which the rate rises; the names are `config.SCHEDULES`."""
+
+
+class TrialOptimizer(keras.Optimizer):
+    """Mixed in before a Keras optimizer: rates per weight, a brake, and averaged weights.
 
     Kernels decay by `decay` times their rate in each step, apart from the gradient
     (https://arxiv.org/abs/1711.05101); biases and the scales of norms do not decay.
@@ -67,36 +84,83 @@ class _RatePerWeight(keras.Optimizer):
     Args:
         share: Weight to the share of the learning rate that it gets.
         decay: Share of a kernel that decays in a step, before it is multiplied by the rate.
+        ema_decay: Of the exponential moving average of the weights, in [0, 1); 0 for none. Early
+            averages span a tenth of the steps so far, so that validation does not lag behind.
         **options: Of the Keras optimizer.
     """
 
     def __init__(
-        self, *, share: Callable[[keras.Variable], float], decay: float, **options: Any
+        self,
+        *,
+        share: Callable[[keras.Variable], float],
+        decay: float,
+        ema_decay: float,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._share = share
         self._decay = decay
+        self._ema_decay = ema_decay
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Make the state; Keras calls this with the weights to train."""
+        if self.built:
+            return
+        super().build(variables)
+        self._pace = self.add_variable((), initializer="ones", name="pace")
+        self._averages = [
+            self.add_variable_from_reference(weight, name="average")
+            for weight in (variables if self._ema_decay else ())
+        ]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Decay one weight, then step it; Keras calls this for each in turn."""
+        """Decay one weight, then step and average it; Keras calls this for each in turn."""
         # TensorFlow hands over its own variable, not Keras's.
-        weight = self._trainable_variables[self._get_variable_index(variable)]
-        rate = learning_rate * self._share(weight)
+        index = self._get_variable_index(variable)
+        weight = self._trainable_variables[index]
+        rate = learning_rate * self._pace * self._share(weight)
         if self._decay and weight.name == "kernel":
             self.assign_sub(variable, variable * keras.ops.cast(rate * self._decay, weight.dtype))
         super().update_step(gradient, variable, rate)
+        if self._ema_decay:
+            step = keras.ops.cast(self.iterations, weight.dtype)
+            kept = keras.ops.minimum(self._ema_decay, step / (step + _AVERAGING_STARTS))
+            average = self._averages[index]
+            self.assign_add(average, (1 - kept) * (weight - average))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the head now."""
+        return float(self.learning_rate) * float(self._pace)
+
+    def slow_down(self, factor: float) -> None:
+        """Multiply all rates by `factor` from now on."""
+        self._pace.assign(self._pace * factor)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages into the weights for a while; without averages, do nothing."""
+        weights = self._trainable_variables if self._ema_decay else []
+        raw = [keras.ops.convert_to_numpy(weight) for weight in weights]
+        for weight, average in zip(weights, self._averages, strict=True):
+            weight.assign(average)
+        try:
+            yield
+        finally:
+            for weight, value in zip(weights, raw, strict=True):
+                weight.assign(value)
 
 
-class _AdamW(_RatePerWeight, keras.optimizers.Adam):
+class _AdamW(TrialOptimizer, keras.optimizers.Adam):
     """Adam with decoupled weight decay."""
 
 
-class _Sgd(_RatePerWeight, keras.optimizers.SGD):
+class _Sgd(TrialOptimizer, keras.optimizers.SGD):
     """Gradient descent with Nesterov's momentum."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(momentum=0.9, nesterov=True, **options)
 
 
-OPTIMIZERS: dict[str, Callable[..., keras.Optimizer]] = {"adamw": _AdamW, "sgd": _Sgd}
+OPTIMIZERS: dict[str, Callable[..., TrialOptimizer]] = {"adamw": _AdamW, "sgd": _Sgd}
 """Name to optimizer; the names are `config.OPTIMIZERS`."""

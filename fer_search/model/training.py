@@ -7,36 +7,37 @@ is recorded, reported or pruned there is unknown here.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from fer_search import runtime
-from fer_search.config import EMOTIONS, TrialConfig
-from fer_search.data.batches import Batches, padded
+from fer_search.config import TrialConfig
+from fer_search.data.batches import Batches
+from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.errors import TrialFailed
-from fer_search.model import classifier, optimizers
+from fer_search.model import classifier, epochs, optimizers
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 
-if TYPE_CHECKING:
-    from fer_search.data.splits import Split, Splits
-
 OnEpoch = Callable[[EpochMetrics], None]
-OnBatch = Callable[[int, int, int], None]
 
 _CALIBRATE_ON = 256
 """Training pictures from which the features are standardised before the first step."""
-_CHECK_EVERY = 50
-"""Batches between two looks at the loss; each look makes a GPU wait."""
+_PLATEAU = 2
+"""Epochs without a better validation macro-F1 after which the schedule `plateau` slows down …"""
+_SLOW_DOWN = 0.5
+"""… to this share of the learning rate."""
 
 
 def train(
-    config: TrialConfig, splits: Splits, *, on_epoch: OnEpoch, on_batch: OnBatch | None = None
+    config: TrialConfig,
+    splits: Splits,
+    *,
+    on_epoch: OnEpoch,
+    on_batch: epochs.OnBatch | None = None,
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
@@ -59,29 +60,37 @@ def train(
         DataError: If an emotion has no training pictures.
     """
     validation = splits.validation
-    epochs: list[EpochMetrics] = []
+    history: list[EpochMetrics] = []
     with _memory_permitting(config):
         _start_afresh(config.seed)
         batches = _batches(config, splits.train)
-        model = _compiled(config, steps=config.epochs * len(batches))
+        model = classifier.build(config)
         classifier.calibrate(model, _some_faces(splits.train, config.seed))
     started = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         with _memory_permitting(config):
-            metrics = _epoch(model, batches, validation, epoch=epoch, on_batch=on_batch)
-            epochs.append(metrics)
-            best = max(epochs, key=lambda epoch: epoch.val_macro_f1)  # the first of equals
-            if best is metrics:
-                weights = model.get_weights()
+            if epoch in (1, config.head_warmup + 1):
+                optimizer = _compile(model, config, epoch, len(batches))
+                changed = epoch
+            metrics, weights = epochs.run(
+                model, optimizer, batches, validation, epoch=epoch, on_batch=on_batch
+            )
+        history.append(metrics)
+        best = max(history, key=lambda epoch: epoch.val_macro_f1)  # the first of equals
+        if best is metrics:
+            best_weights = weights
         on_epoch(metrics)
         if epoch - best.epoch >= config.patience:
             break
+        if config.schedule == "plateau" and epoch - max(best.epoch, changed) >= _PLATEAU:
+            optimizer.slow_down(_SLOW_DOWN)
+            changed = epoch
     seconds = time.perf_counter() - started
     with _memory_permitting(config):
-        model.set_weights(weights)
+        model.set_weights(best_weights)
         stored = classifier.inference_copy(model, config)
         result = TrialResult(
-            epochs=tuple(epochs),
+            epochs=tuple(history),
             best_epoch=best.epoch,
             validation=evaluate(stored, validation.images, validation.labels),
             train_seconds=seconds,
@@ -104,7 +113,7 @@ def evaluate(
     Raises:
         ValueError: If shapes or labels do not fit, or a probability is not finite.
     """
-    return Evaluation(labels, _predict(model, images, batch_size))
+    return Evaluation(labels, epochs.predict(model, images, batch_size))
 
 
 def _start_afresh(seed: int) -> None:
@@ -122,6 +131,8 @@ def _batches(config: TrialConfig, split: Split) -> Batches:
         batch_size=config.batch_size,
         seed=config.seed,
         class_weights=class_weights(split.labels, config.class_weight_power),
+        balanced=config.balanced_sampling,
+        mixup=config.mixup,
     )
 
 
@@ -130,107 +141,38 @@ def _some_faces(split: Split, seed: int) -> np.ndarray:
     return split.images[chosen]
 
 
-def _compiled(config: TrialConfig, *, steps: int) -> keras.Model:
-    model = classifier.build(config)
+def _compile(
+    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int
+) -> optimizers.TrialOptimizer:
+    """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
+    head_only = epoch <= config.head_warmup
+    n_epochs = config.head_warmup if head_only else config.epochs - config.head_warmup
+    classifier.freeze(model, config, head_only=head_only)
+    optimizer = optimizers.create(config, model, n_epochs * steps_per_epoch, head_only=head_only)
     model.compile(
-        optimizer=optimizers.create(config, model, steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+        optimizer=optimizer,
+        loss=loss(config),
         metrics=["accuracy"],
         jit_compile=runtime.jit_compile(),
     )
-    return model
+    return optimizer
 
 
-def _epoch(
-    model: keras.Model,
-    batches: Batches,
-    validation: Split,
-    *,
-    epoch: int,
-    on_batch: OnBatch | None,
-) -> EpochMetrics:
-    """Train one epoch, then validate in the same precision."""
-    batches.start_epoch(epoch)
-    watch = _Watch(epoch, len(batches), on_batch)
-    history = model.fit(
-        _Feed(batches),
-        initial_epoch=epoch - 1,
-        epochs=epoch,
-        shuffle=False,
-        verbose=0,
-        callbacks=[watch],
-    ).history
-    seconds = time.perf_counter() - watch.clock_started
-    (loss,), (accuracy,) = history["loss"], history["accuracy"]
-    _insist_on_finite(loss, epoch)
-    probabilities = _predict(model, validation.images, 2 * batches.batch_size)
-    _insist_on_finite(probabilities.sum(), epoch)
-    evaluation = Evaluation(validation.labels, probabilities)
-    return EpochMetrics(
-        epoch=epoch,
-        loss=loss,
-        accuracy=accuracy,
-        val_loss=evaluation.loss,
-        val_accuracy=evaluation.accuracy,
-        val_macro_f1=evaluation.macro_f1,
-        learning_rate=float(model.optimizer.learning_rate),
-        images_per_second=watch.n_clocked * batches.batch_size / seconds,
-    )
+def loss(config: TrialConfig) -> keras.losses.Loss:
+    """Make the loss of a trial: cross-entropy, or focal loss (https://arxiv.org/abs/1708.02002).
 
+    Args:
+        config: Of the trial.
 
-def _predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Probabilities (N, 7) in batches of one shape, so that nothing is compiled for the rest."""
-    batch_size = min(batch_size, len(images))
-    return np.concatenate(
-        [model.predict_on_batch(batch)[:n] for batch, n in padded(images, batch_size)]
-    )
-
-
-class _Feed(keras.utils.PyDataset):
-    """`Batches` as Keras wants them, with labels one-hot."""
-
-    def __init__(self, batches: Batches) -> None:
-        super().__init__()
-        self._batches = batches
-        self._one_hot = np.eye(len(EMOTIONS), dtype=np.float32)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images, labels, weights = self._batches.batch(index)
-        return images, self._one_hot[labels], weights
-
-
-class _Watch(keras.callbacks.Callback):
-    """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
-
-    def __init__(self, epoch: int, n_batches: int, on_batch: OnBatch | None) -> None:
-        super().__init__()
-        self._epoch = epoch
-        self._n_batches = n_batches
-        self._on_batch = on_batch
-        # The first batch is not clocked where there are others: it may include compiling.
-        self.n_clocked = max(1, n_batches - 1)
-        self.clock_started = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
-        if batch % _CHECK_EVERY == 0:
-            _insist_on_finite(logs["loss"], self._epoch)
-        if batch == 0 and self._n_batches > 1:
-            self.clock_started = time.perf_counter()
-        if self._on_batch:
-            self._on_batch(self._epoch, batch + 1, self._n_batches)
-
-
-def _insist_on_finite(value: float, epoch: int) -> None:
-    if not math.isfinite(value):
-        raise TrialFailed(
-            "not_finite",
-            f"epoch {epoch} gave {float(value)} where a number was expected",
-            hint="a smaller learning rate, or precision=float32",
+    Returns:
+        A loss of target and predicted probabilities, both (B, 7).
+    """
+    smoothing = config.label_smoothing
+    if config.focal_gamma:
+        return keras.losses.CategoricalFocalCrossentropy(
+            alpha=1.0, gamma=config.focal_gamma, label_smoothing=smoothing
         )
+    return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
 
 
 @contextlib.contextmanager

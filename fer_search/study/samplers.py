@@ -8,37 +8,23 @@ storage and on nothing else.
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
-
-def _tpe(seed: int) -> BaseSampler:
-    """Tree-structured Parzen estimator, joint within each branch of the space (`group`)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True)
-
-
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": _tpe,  # https://papers.nips.cc/paper/4443
-    "random": lambda seed: RandomSampler(seed=seed),
-}
-"""Name -> sampler from a seed."""
-
-PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
-    "hyperband": lambda epochs: HyperbandPruner(  # https://jmlr.org/papers/v18/16-558.html
-        min_resource=min(2, epochs), max_resource=epochs, reduction_factor=3
-    ),
-    "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=min(2, epochs)),
-    "none": lambda epochs: NopPruner(),
-}
-"""Name -> pruner from the most epochs a trial may train."""
+from fer_search.errors import ConfigError
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -46,22 +32,85 @@ def trial_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
+def _tpe(seed: int, number: int) -> BaseSampler:
+    """Tree-structured Parzen estimator, joint within each branch of the space (`group`)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=trial_seed(seed, number), multivariate=True, group=True)
+
+
+def _random(seed: int, number: int) -> BaseSampler:
+    return RandomSampler(seed=trial_seed(seed, number))
+
+
+def _qmc(seed: int, number: int) -> BaseSampler:
+    """Sobol's sequence over the parameters of the first trial; others are drawn at random.
+
+    All trials go through one sequence, hence share the study's seed; the storage counts.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return QMCSampler(
+            scramble=True,
+            seed=seed,
+            independent_sampler=_random(seed, number),
+            warn_independent_sampling=False,
+        )
+
+
+def _gp(seed: int, number: int) -> BaseSampler:
+    """Gaussian process over the parameters that all trials share; others are drawn at random.
+
+    Raises:
+        ConfigError: If PyTorch, on which Optuna's process runs, is missing.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            "sampler=gp needs PyTorch, which is not installed",
+            hint="pip install -r requirements-gp.txt, and mlflow run … --env-manager local",
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return GPSampler(seed=trial_seed(seed, number), independent_sampler=_random(seed, number))
+
+
+SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": _tpe,  # https://papers.nips.cc/paper/4443
+    "random": _random,
+    "qmc": _qmc,  # https://jmlr.org/papers/v13/bergstra12a.html, section 5
+    "gp": _gp,  # https://arxiv.org/abs/1807.02811
+}
+"""Name -> sampler of one trial, from the study's seed and the trial's number."""
+
+PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
+    "hyperband": lambda epochs: HyperbandPruner(  # https://jmlr.org/papers/v18/16-558.html
+        min_resource=min(2, epochs), max_resource=epochs, reduction_factor=3
+    ),
+    "asha": lambda epochs: SuccessiveHalvingPruner(  # https://arxiv.org/abs/1810.05934
+        min_resource=min(2, epochs), reduction_factor=3
+    ),
+    "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=min(2, epochs)),
+    "none": lambda epochs: NopPruner(),
+}
+"""Name -> pruner from the most epochs a trial may train."""
+
+
 class PerTrialSampler(BaseSampler):
     """A fresh sampler of one kind for each trial, seeded by the trial's number.
 
     Args:
-        make: Sampler from a seed, an entry of `SAMPLERS`.
+        make: An entry of `SAMPLERS`.
         seed: Of the study.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(self, make: Callable[[int, int], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
-        self._sampler = make(seed)
+        self._sampler = make(seed, 0)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Start anew for `trial`."""
-        self._sampler = self._make(trial_seed(self._seed, trial.number))
+        self._sampler = self._make(self._seed, trial.number)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(

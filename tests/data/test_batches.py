@@ -33,9 +33,12 @@ def test_every_batch_is_full_and_no_picture_comes_twice_in_an_epoch(
 def test_a_batch_has_pictures_with_a_channel_and_their_labels_and_weights() -> None:
     weights = np.linspace(0.5, 2, 7, dtype=np.float32)
     batches = Batches(*numbered(40), batch_size=16, seed=1, class_weights=weights)
-    images, labels, sample_weights = batches.batch(1)
+    images, targets, sample_weights = batches.batch(1)
     assert (images.shape, images.dtype) == ((16, 4, 4, 1), np.uint8)
+    assert (targets.shape, targets.dtype) == ((16, 7), np.float32)
+    labels = targets.argmax(axis=1)
     assert labels.tolist() == (images[:, 0, 0, 0] % 7).tolist()
+    assert (targets == np.eye(7)[labels]).all()
     assert sample_weights.dtype == np.float32
     assert sample_weights.tolist() == weights[labels].tolist()
 
@@ -43,6 +46,64 @@ def test_a_batch_has_pictures_with_a_channel_and_their_labels_and_weights() -> N
 def test_without_class_weights_every_picture_weighs_one() -> None:
     _, _, sample_weights = Batches(*numbered(8), batch_size=8, seed=1).batch(0)
     assert sample_weights.tolist() == [1] * 8
+
+
+def labels_of(batches: Batches, epoch: int) -> np.ndarray:
+    batches.start_epoch(epoch)
+    targets = np.concatenate([batches.batch(i)[1] for i in range(len(batches))])
+    return targets.argmax(axis=1)
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=7, max_size=7), epoch=st.integers(0, 3))
+def test_balanced_epochs_show_every_emotion_equally_often(counts: list[int], epoch: int) -> None:
+    labels = np.repeat(np.arange(7), counts)
+    images = np.zeros((len(labels), 4, 4), np.uint8)
+    batches = Batches(images, labels, batch_size=1, seed=1, balanced=True)
+    shown = np.bincount(labels_of(batches, epoch), minlength=7)
+    assert shown.sum() == len(labels)
+    assert shown.max() - shown.min() <= 1
+
+
+def test_balanced_epochs_repeat_a_rare_picture_evenly_and_reach_every_frequent_one() -> None:
+    labels = np.repeat(np.arange(7), [2, 40, 14, 14, 14, 14, 14])
+    images = np.broadcast_to(np.arange(len(labels), dtype=np.uint8)[:, None, None], (112, 4, 4))
+    batches = Batches(images, labels, batch_size=1, seed=1, balanced=True)
+    for epoch in range(3):
+        shown = np.bincount(epoch_of(batches, epoch), minlength=112)
+        assert shown[:2].tolist() == [8, 8]
+    seen = {number for epoch in range(20) for number in epoch_of(batches, epoch).tolist()}
+    assert seen == set(range(112))
+
+
+def test_mixed_pictures_and_targets_are_blended_in_the_same_shares() -> None:
+    labels = np.arange(64) % 7
+    images = np.broadcast_to((labels * 40).astype(np.uint8)[:, None, None], (64, 4, 4))
+    batches = Batches(images, labels, batch_size=64, seed=1, mixup=0.4)
+    mixed, targets, weights = batches.batch(0)
+    assert mixed.dtype == np.uint8
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], targets @ (np.arange(7) * 40), atol=0.51)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+    assert (targets.max(axis=1) < 0.99).any()
+
+
+def test_a_blend_costs_what_its_parts_cost_at_their_own_weights() -> None:
+    class_weights = np.linspace(0.5, 2, 7, dtype=np.float32)
+    batches = Batches(*numbered(64), batch_size=64, seed=1, class_weights=class_weights, mixup=0.4)
+    _, targets, weights = batches.batch(0)
+    shares = weights[:, None] * targets / class_weights
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    assert np.count_nonzero(shares, axis=1).max() == 2
+
+
+def test_mixing_can_be_repeated_and_differs_between_epochs() -> None:
+    def blends(epoch: int) -> np.ndarray:
+        batches = Batches(*numbered(16), batch_size=16, seed=1, mixup=0.4)
+        batches.start_epoch(epoch)
+        return batches.batch(0)[1]
+
+    assert np.array_equal(blends(1), blends(1))
+    assert not np.array_equal(blends(1), blends(2))
 
 
 def test_too_few_pictures_make_one_smaller_batch() -> None:

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from fer_search.config import Augmentation, TrialConfig
+from fer_search.config import POOLINGS, Augmentation, TrialConfig
 from fer_search.model import classifier
 from fer_search.model.backbones import BACKBONES
 
@@ -64,6 +64,58 @@ def test_a_grey_face_is_preprocessed_as_keras_does_it(name, faces):
 def test_the_head_has_a_hidden_layer_where_it_was_asked_for(head_units):
     names = {layer.name for layer in classifier.build(config(head_units=head_units)).layers}
     assert ("hidden" in names) == bool(head_units)
+
+
+def test_the_table_of_poolings_holds_the_names_of_the_config():
+    assert tuple(classifier.POOLINGS) == POOLINGS
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("avg", lambda maps: maps.mean(axis=(1, 2))),
+        ("max", lambda maps: maps.max(axis=(1, 2))),
+        ("flatten", lambda maps: maps.reshape(len(maps), -1)),
+    ],
+)
+def test_feature_maps_are_pooled(name, expected, faces):
+    model = classifier.build(config(image_size=96, pooling=name))
+    layer = model.get_layer("pooling")
+    both = keras.Model(model.input, [layer.input, layer.output])
+    maps, pooled = both.predict_on_batch(faces)
+    assert maps.shape[1:3] == (3, 3)
+    np.testing.assert_allclose(pooled, expected(maps), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("batch_norm", "learning"),
+    [("stage", {"conv5"}), ("frozen", set()), ("trainable", set(BACKBONES["resnet50"].stages))],
+)
+def test_batch_norm_learns_in_the_stages_that_it_shall(batch_norm, learning, faces):
+    settings = TrialConfig(backbone="resnet50", unfreeze_depth=1, batch_norm=batch_norm)
+    model = classifier.build(settings)
+    backbone = model.get_layer("resnet50")
+    norms = [layer for layer in backbone.layers if hasattr(layer, "moving_mean")]
+    before = [np.asarray(norm.moving_mean) for norm in norms]
+    model(faces, training=True)
+    moved = [(np.asarray(n.moving_mean) != b).any() for n, b in zip(norms, before, strict=True)]
+    stage = BACKBONES["resnet50"].stage_of
+    assert {stage(n.name) for n, has in zip(norms, moved, strict=True) if has} == learning
+    assert {stage(n.name) for n in norms if n.trainable} == learning
+    convolutions = [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {stage(layer.name) for layer in convolutions if layer.trainable} == {"conv5"}
+
+
+def test_the_backbone_is_frozen_and_thawed_as_the_trial_says():
+    settings = config(unfreeze_depth=2)
+    model = classifier.build(settings)
+    whole = [weight.path for weight in model.trainable_weights]
+    classifier.freeze(model, settings, head_only=True)
+    assert not model.get_layer("tiny").trainable_weights
+    assert {weight.path.split("/")[0] for weight in model.trainable_weights} == {"norm", "emotions"}
+    classifier.freeze(model, settings)
+    assert [weight.path for weight in model.trainable_weights] == whole
 
 
 @pytest.mark.parametrize("depth", [0, 2, 5])

@@ -7,8 +7,8 @@ import pytest
 
 from fer_search.config import Augmentation, TrialConfig
 from fer_search.errors import TrialFailed
-from fer_search.model import classifier
-from fer_search.model.training import evaluate, train
+from fer_search.model import classifier, epochs, training
+from fer_search.model.training import evaluate, loss, train
 
 
 def spots(n: int, *, seed: int) -> types.SimpleNamespace:
@@ -113,6 +113,76 @@ def test_the_same_config_gives_the_same_result(splits):
 def test_training_ends_when_epochs_bring_nothing_better(splits):
     _, result = train(config(epochs=30, patience=2), splits, on_epoch=ignore)
     assert len(result.epochs) == result.best_epoch + 2 < 30
+
+
+def test_a_plateau_halves_the_rate_until_patience_ends(splits):
+    settings = config(schedule="plateau", learning_rate=1e-9, warmup=0, epochs=9)
+    _, result = train(settings, splits, on_epoch=ignore)
+    rates = [epoch.learning_rate / 1e-9 for epoch in result.epochs]
+    np.testing.assert_allclose(rates, [1, 1, 1, 0.5, 0.5, 0.25, 0.25], rtol=1e-4)
+
+
+@pytest.fixture
+def validated(monkeypatch):
+    """The weights that were validated, epoch by epoch."""
+    seen = []
+
+    def run(*arguments, **more):
+        metrics, weights = epochs.run(*arguments, **more)
+        seen.append(weights)
+        return metrics, weights
+
+    monkeypatch.setattr(training, "epochs", types.SimpleNamespace(run=run, predict=epochs.predict))
+    return seen
+
+
+def test_the_head_warms_up_alone(splits, validated):
+    settings = config(epochs=3, head_warmup=2, schedule="cosine", warmup=0)
+    model, result = train(settings, splits, on_epoch=ignore)
+    n = len(model.get_layer("tiny").weights)
+    first, second, third = (weights[:n] for weights in validated)
+    assert all((one == other).all() for one, other in zip(first, second, strict=True))
+    assert any((one != other).any() for one, other in zip(second, third, strict=True))
+    assert (validated[0][-1] != validated[1][-1]).any(), "the head did not train"
+    np.testing.assert_allclose([e.learning_rate for e in result.epochs], [3e-3, 3e-3, 0], atol=1e-9)
+
+
+@pytest.mark.slow
+def test_averaged_weights_are_validated_and_kept_and_training_goes_on_from_the_others(
+    splits, validated
+):
+    plain = train(config(epochs=3), splits, on_epoch=ignore)[1]
+    _, result = train(config(epochs=3, ema_decay=0.9), splits, on_epoch=ignore)
+    for one, other in zip(plain.epochs, result.epochs, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+        assert one.val_loss != pytest.approx(other.val_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_cross_entropy_that_forgets_what_is_known(gamma):
+    target = np.eye(7, dtype=np.float32)[[0, 1, 2]]
+    predicted = np.random.default_rng(0).dirichlet(np.ones(7), 3).astype(np.float32)
+    right = predicted[np.arange(3), [0, 1, 2]]
+    settings = config(class_weight_power=0, focal_gamma=gamma, label_smoothing=0)
+    assert float(loss(settings)(target, predicted)) == pytest.approx(
+        float(((1 - right) ** gamma * -np.log(right)).mean()), rel=1e-4
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixup": 0.4},
+        {"balanced_sampling": True, "class_weight_power": 0},
+        {"focal_gamma": 1.0, "class_weight_power": 0},
+        {"clip_norm": 0.0, "ema_decay": 0.99, "optimizer": "sgd", "learning_rate": 0.03},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_is_easy_is_learned_with_every_lever(splits, settings):
+    _, result = train(config(epochs=10, **settings), splits, on_epoch=ignore)
+    assert result.objective > 0.9
 
 
 class Pruned(RuntimeError):

@@ -1,8 +1,11 @@
+import importlib.util
+
 import keras_tuner
 import optuna
 import pytest
 
-from fer_search.config import BACKBONES, PRUNERS, SAMPLERS, SearchConfig, TrialConfig
+from fer_search.config import BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig, TrialConfig
+from fer_search.errors import ConfigError
 from fer_search.study import samplers
 from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
 from fer_search.study.space import declare, known_good, settled, suggest
@@ -23,9 +26,22 @@ def test_the_catalogues_have_the_names_of_the_config():
     assert tuple(samplers.PRUNERS) == PRUNERS
 
 
+def make_sampler(name, seed):
+    if name == "gp":
+        pytest.importorskip("torch", reason="the sampler gp needs PyTorch")
+    return samplers.PerTrialSampler(samplers.SAMPLERS[name], seed)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+def test_gp_without_pytorch_is_refused_with_the_mend():
+    with pytest.raises(ConfigError, match="needs PyTorch") as refusal:
+        samplers.SAMPLERS["gp"](1, 0)
+    assert "requirements-gp.txt" in refusal.value.hint
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_gives_valid_trials(name):
-    sampler = samplers.PerTrialSampler(samplers.SAMPLERS[name], seed=3)
+    sampler = make_sampler(name, seed=3)
     configs = [config for _, config in draw(FULL, 25, sampler)]
     assert all(isinstance(config, TrialConfig) for config in configs)
     assert len({str(config) for config in configs}) == 25
@@ -34,7 +50,7 @@ def test_every_sampler_gives_valid_trials(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_same_seed_gives_the_same_suggestions(name):
     def drawn(seed):
-        sampler = samplers.PerTrialSampler(samplers.SAMPLERS[name], seed)
+        sampler = make_sampler(name, seed)
         return [config for _, config in draw(FULL, 14, sampler)]
 
     assert drawn(3) == drawn(3)
@@ -64,7 +80,7 @@ def test_parameters_of_other_branches_are_never_asked_for():
 
 
 def test_branches_are_sampled_jointly():
-    study = optuna.create_study(sampler=samplers.SAMPLERS["tpe"](1))
+    study = optuna.create_study(sampler=samplers.SAMPLERS["tpe"](1, 0))
     for number in range(20):
         trial = study.ask()
         suggest(OptunaHyperParameters(trial), search=FULL, seed=number)
@@ -82,6 +98,33 @@ def test_a_setting_without_a_choice_is_no_question():
         )
         assert (config.backbone, config.image_size, config.unfreeze_depth) == ("vgg16", 48, 5)
     assert settled(search)["backbone"] == "vgg16"
+
+
+def test_pooling_is_asked_for_where_there_is_something_to_pool():
+    small, large = (SearchConfig(image_sizes=size) for size in ("48", "96"))
+    asked = {name for trial, _ in draw(small) for name in trial.params}
+    assert "vgg16_pooling" not in asked
+    assert "resnet50_pooling" in asked
+    assert {c.pooling for _, c in draw(large) if c.backbone == "vgg16"} == set(POOLINGS)
+    assert {c.pooling for _, c in draw(large) if c.backbone == "resnet50"} == {"avg", "max"}
+
+
+def test_one_remedy_for_the_imbalance_at_a_time_each_with_its_strength():
+    seen = set()
+    for trial, config in draw(FULL):
+        seen.add(trial.params["imbalance"])
+        strengths = {"class_weight_power", "focal_gamma"} & set(trial.params)
+        expected = {"class_weights": {"class_weight_power"}, "focal_loss": {"focal_gamma"}}
+        assert strengths == expected.get(trial.params["imbalance"], set())
+        assert config.balanced_sampling == (trial.params["imbalance"] == "balanced_sampling")
+        assert bool(config.mixup) == trial.params["is_mixed"] == ("mixup" in trial.params)
+    assert seen == {"class_weights", "balanced_sampling", "focal_loss", "none"}
+
+
+def test_what_protects_pretrained_weights_is_not_asked_for_without_them():
+    search = SearchConfig(image_sizes="48", weights="none")
+    asked = {name for trial, _ in draw(search) for name in trial.params}
+    assert not {"head_warmup", "resnet50_batch_norm", "backbone_rate"} & asked
 
 
 def test_weights_are_named_by_backbone():
@@ -126,3 +169,14 @@ def test_the_fingerprint_tells_spaces_apart():
     assert fingerprint(declare(FULL.model_copy(update={"image_sizes": (48,)}))) != same
     assert fingerprint(declare(FULL.model_copy(update={"backbones": ("vgg16",)}))) != same
     assert fingerprint(declare(FULL.model_copy(update={"weights": "none"}))) != same
+
+
+def test_qmc_covers_a_range_evenly_across_processes():
+    study = optuna.create_study()
+    for number in range(17):  # a new sampler each time, as after a restart
+        study.sampler = make_sampler("qmc", seed=3)
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        study.tell(trial, number)
+    bins = [int(trial.params["x"] * 16) for trial in study.trials[1:]]
+    assert sorted(bins) == list(range(16))

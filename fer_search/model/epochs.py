@@ -1,0 +1,143 @@
+"""One epoch of training: the batches through Keras's `fit`, then validation.
+
+`training` calls `run` for each epoch of a trial. Every epoch is a `fit` of its own, so that what
+happens between two epochs (pruning, another learning rate, averaged weights) needs no callback.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from fer_search.data.batches import Batches, padded
+from fer_search.data.splits import Split
+from fer_search.errors import TrialFailed
+from fer_search.model.optimizers import TrialOptimizer
+from fer_search.results import EpochMetrics, Evaluation
+
+OnBatch = Callable[[int, int, int], None]
+
+_CHECK_EVERY = 50
+"""Batches between two looks at the loss; each look makes a GPU wait."""
+
+
+def run(
+    model: keras.Model,
+    optimizer: TrialOptimizer,
+    batches: Batches,
+    validation: Split,
+    *,
+    epoch: int,
+    on_batch: OnBatch | None,
+) -> tuple[EpochMetrics, list[np.ndarray]]:
+    """Train one epoch, then validate in the same precision.
+
+    Args:
+        model: Compiled with `optimizer`.
+        optimizer: Whose averages are validated, if it averages.
+        batches: Of the training pictures.
+        validation: Pictures to validate on, at least one.
+        epoch: Its number, from 1.
+        on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+
+    Returns:
+        What the epoch came to, and the weights that were validated.
+
+    Raises:
+        TrialFailed: If the loss is no longer finite.
+    """
+    batches.start_epoch(epoch)
+    watch = _Watch(epoch, len(batches), on_batch)
+    history = model.fit(
+        _Feed(batches),
+        initial_epoch=epoch - 1,
+        epochs=epoch,
+        shuffle=False,
+        verbose=0,
+        callbacks=[watch],
+    ).history
+    seconds = time.perf_counter() - watch.clock_started
+    (loss,), (accuracy,) = history["loss"], history["accuracy"]
+    _insist_on_finite(loss, epoch)
+    with optimizer.averaged():
+        weights = model.get_weights()
+        probabilities = predict(model, validation.images, 2 * batches.batch_size)
+    _insist_on_finite(probabilities.sum(), epoch)
+    evaluation = Evaluation(validation.labels, probabilities)
+    metrics = EpochMetrics(
+        epoch=epoch,
+        loss=loss,
+        accuracy=accuracy,
+        val_loss=evaluation.loss,
+        val_accuracy=evaluation.accuracy,
+        val_macro_f1=evaluation.macro_f1,
+        learning_rate=optimizer.rate,
+        images_per_second=watch.n_clocked * batches.batch_size / seconds,
+    )
+    return metrics, weights
+
+
+def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Probabilities in batches of one shape, so that nothing is compiled for the rest.
+
+    Args:
+        model: From faces to probabilities, as `classifier` builds it.
+        images: Shape (N, 48, 48), uint8, N at least 1.
+        batch_size: Pictures at a time.
+
+    Returns:
+        Shape (N, 7).
+    """
+    batch_size = min(batch_size, len(images))
+    return np.concatenate(
+        [model.predict_on_batch(batch)[:n] for batch, n in padded(images, batch_size)]
+    )
+
+
+class _Feed(keras.utils.PyDataset):
+    """`Batches` as Keras wants them."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._batches.batch(index)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
+
+    def __init__(self, epoch: int, n_batches: int, on_batch: OnBatch | None) -> None:
+        super().__init__()
+        self._epoch = epoch
+        self._n_batches = n_batches
+        self._on_batch = on_batch
+        # The first batch is not clocked where there are others: it may include compiling.
+        self.n_clocked = max(1, n_batches - 1)
+        self.clock_started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
+        if batch % _CHECK_EVERY == 0:
+            _insist_on_finite(logs["loss"], self._epoch)
+        if batch == 0 and self._n_batches > 1:
+            self.clock_started = time.perf_counter()
+        if self._on_batch:
+            self._on_batch(self._epoch, batch + 1, self._n_batches)
+
+
+def _insist_on_finite(value: float, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise TrialFailed(
+            "not_finite",
+            f"epoch {epoch} gave {float(value)} where a number was expected",
+            hint="a smaller learning rate, or precision=float32",
+        )
