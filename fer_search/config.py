@@ -35,6 +35,7 @@ SCHEDULES = ("cosine", "plateau")
 SAMPLERS = ("tpe", "random", "qmc", "gp")
 PRUNERS = ("hyperband", "asha", "median", "none")
 SOURCES = ("fer2013", "synthetic")
+ORIGINAL, CLEANED = FACES = ("original", "cleaned")
 WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 REGISTER = ("all", "best", "none")
@@ -42,8 +43,9 @@ STORAGES = ("sqlite", "postgresql", "mysql")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 """VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
 
-AUTO = "auto"
-MOVABLE = frozenset({"trials", "timeout", "workers", "precision"})
+VIEWS = (1, 2, 10)
+AUTO, NONE = "auto", "none"
+MOVABLE = frozenset({"trials", "timeout", "views", "workers", "precision"})
 """Settings that may change when a study is resumed."""
 _ADDRESS = frozenset({"study", "storage"})
 """How a study is found, hence the same by nature."""
@@ -70,6 +72,12 @@ def _one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
         return value
 
     return pydantic.BeforeValidator(check)
+
+
+def _views(value: int) -> int:
+    if value not in VIEWS:
+        raise ValueError(f"expected one of {', '.join(map(str, VIEWS))}")
+    return value
 
 
 def _listed(value: Any) -> Any:
@@ -120,8 +128,14 @@ class SearchConfig(_Frozen):
         "sqlite:///optuna.db", description="Optuna storage URL (SQLite, PostgreSQL or MySQL)"
     )
     data: str = Field(
-        "fer2013", min_length=1, description="fer2013 (by kagglehub), synthetic, or a folder"
+        "fer2013",
+        min_length=1,
+        description="fer2013 (by kagglehub), synthetic, a folder, or a CSV of pixels",
     )
+    faces: Annotated[str, _one_of(FACES)] = Field(
+        ORIGINAL, description="cleaned = do not train on what the votes call no face"
+    )
+    votes: str = Field(NONE, min_length=1, description="CSV of FER+ votes by path, for cleaned")
     limit: int = Field(
         0,
         ge=0,
@@ -147,6 +161,9 @@ class SearchConfig(_Frozen):
     pruner: Annotated[str, _one_of(PRUNERS)] = Field(
         "hyperband", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
     )
+    views: Annotated[int, pydantic.AfterValidator(_views)] = Field(
+        2, description="views of a picture (1, 2 or 10) up to which metrics are also logged"
+    )
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         1, description="worker processes on this machine; auto = one per GPU"
     )
@@ -170,6 +187,12 @@ class SearchConfig(_Frozen):
             raise ValueError("expected at least one size, e.g. 48,96, or auto")
         return sizes
 
+    @pydantic.model_validator(mode="after")
+    def _votes_are_used(self) -> Self:
+        if (self.faces == CLEANED) != (self.votes != NONE):
+            raise ValueError("faces=cleaned and votes=CSV belong together: expected both or none")
+        return self
+
     def to_params(self) -> dict[str, str]:
         """Spell every setting as on the command line; `SearchConfig(**params)` reads it back."""
         return {name: _spelled(value) for name, value in self.model_dump(by_alias=True).items()}
@@ -186,6 +209,8 @@ class SearchConfig(_Frozen):
             values["storage"] = f"{scheme}:///{directory / path}"
         if self.data not in SOURCES:
             values["data"] = str(_existing(directory / self.data, "data", SOURCES))
+        if self.votes != NONE:
+            values["votes"] = str(_existing(directory / self.votes, "votes", (NONE,)))
         if self.weights not in WEIGHTS:
             for backbone in self.backbones:
                 _existing(directory / weights_for(backbone, self.weights), "weights", WEIGHTS)
@@ -390,11 +415,14 @@ def _refusal(cls: type[_Frozen], error: pydantic.ValidationError) -> ConfigError
     known = [field.alias or name for name, field in cls.model_fields.items()]
     lines: dict[str, str] = {}
     for fault in error.errors():
-        name = str(fault["loc"][0])
+        name = str(fault["loc"][0]) if fault["loc"] else ""
         if fault["type"] == "extra_forbidden":
             lines[name] = f"{name} is not a parameter; known: {', '.join(known)}"
             continue
         said = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
+        if not name:  # about several settings at once
+            lines[said] = said
+            continue
         if "literal_error" in fault["type"] and name in lines:  # the second half of a union
             lines[name] += f", or {said}"
         else:

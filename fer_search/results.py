@@ -121,13 +121,20 @@ class Evaluation:
         present = self.confusion.sum(axis=1) > 0
         return float(self.recall[present].mean())
 
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """The headline numbers by their names in MLflow; `prefix` is `val` or `test`."""
-        return {
-            f"{prefix}_accuracy": self.accuracy,
-            f"{prefix}_macro_f1": self.macro_f1,
-            f"{prefix}_balanced_accuracy": self.balanced_accuracy,
-        } | {f"{prefix}_f1_{name}": float(f1) for name, f1 in zip(EMOTIONS, self.f1, strict=True)}
+    def metrics(self, prefix: str, views: int = 1) -> dict[str, float]:
+        """The headline numbers by their names in MLflow.
+
+        Args:
+            prefix: `val` or `test`.
+            views: How many views of each picture were averaged; more than 1 ends the names.
+        """
+        values = {
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "balanced_accuracy": self.balanced_accuracy,
+        } | {f"f1_{name}": float(f1) for name, f1 in zip(EMOTIONS, self.f1, strict=True)}
+        suffix = f"_views{views}" if views > 1 else ""
+        return {f"{prefix}_{name}{suffix}": value for name, value in values.items()}
 
     def report(self) -> dict[str, Mapping[str, float]]:
         """Precision, recall, F1 and number of pictures per emotion, and the headline numbers."""
@@ -160,6 +167,8 @@ class TrialResult:
     """Epoch, from 1, whose weights were kept: the first with the best validation macro-F1."""
     validation: Evaluation
     """The model that is stored, in float32 and without augmentation, on validation."""
+    views: Mapping[int, Evaluation] = dataclasses.field(default_factory=dict)
+    """The same with its answers averaged over so many views of each picture."""
     train_seconds: float
     """Wall time of the epochs, validation included."""
     model_parameters: int

@@ -30,6 +30,7 @@ from fer_search.results import EpochMetrics, Evaluation, TrialResult
 log = logging.getLogger(__name__)
 
 _MODEL, _ARRAYS, _FACTS = "model.keras", "arrays.npz", "trial.json"
+_VIEWS = "probabilities_views"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ def put(
     arrays: dict[str, Any] = {
         "true_labels": evaluation.labels,
         "probabilities": evaluation.probabilities,
-    }
+    } | {f"{_VIEWS}{n}": of_views.probabilities for n, of_views in result.views.items()}
     np.savez(draft / _ARRAYS, **arrays | pictures)
     (draft / _FACTS).write_text(json.dumps(facts))
     place = spool / f"trial-{number:03d}"
@@ -143,7 +144,9 @@ def _read(place: Path) -> Spooled:
     facts = json.loads((place / _FACTS).read_text())
     with np.load(place / _ARRAYS, allow_pickle=False) as file:
         arrays = dict(file)
-    evaluation = Evaluation(arrays.pop("true_labels"), arrays.pop("probabilities"))
+    labels = arrays.pop("true_labels")
+    evaluation = Evaluation(labels, arrays.pop("probabilities"))
+    of_views = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_VIEWS)}
     return Spooled(
         folder=place,
         number=facts["number"],
@@ -154,6 +157,10 @@ def _read(place: Path) -> Spooled:
             epochs=tuple(EpochMetrics(**epoch) for epoch in facts["epochs"]),
             best_epoch=facts["best_epoch"],
             validation=evaluation,
+            views={
+                int(name.removeprefix(_VIEWS)): Evaluation(labels, probabilities)
+                for name, probabilities in of_views.items()
+            },
             train_seconds=facts["train_seconds"],
             model_parameters=facts["model_parameters"],
         ),

@@ -64,6 +64,7 @@ search_configs = st.builds(
     data=st.sampled_from(["fer2013", "synthetic", "some/folder"]),
     backbones=st.lists(st.sampled_from(config.BACKBONES), min_size=1, unique=True),
     image_sizes=st.one_of(st.just("auto"), st.lists(st.integers(32, 512), min_size=1, max_size=4)),
+    views=st.sampled_from(config.VIEWS),
     workers=st.one_of(st.just("auto"), st.integers(1, 64)),
     sampler=st.sampled_from(config.SAMPLERS),
     pruner=st.sampled_from(config.PRUNERS),

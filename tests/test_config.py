@@ -50,6 +50,9 @@ def test_a_search_survives_the_round_trip(config):
         pytest.param({"storage": "sqlite:///:memory:"}, "need a file", id="in_memory_too"),
         pytest.param({"storage": "postgresql://u:p@h/d"}, "password", id="password"),
         pytest.param({"storage": "postgresql://h/d?password=x"}, "password", id="in_query"),
+        pytest.param({"views": "3"}, "views=3: expected one of 1, 2, 10", id="views"),
+        pytest.param({"faces": "cleaned"}, "belong together", id="cleaned_without_votes"),
+        pytest.param({"votes": "v.csv"}, "belong together", id="votes_unused"),
         pytest.param({"trails": 3}, "trails is not a parameter; known: trials", id="misspelt"),
     ],
 )

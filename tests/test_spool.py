@@ -21,6 +21,7 @@ def result():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), 20)
     return TrialResult(
         epochs=epochs, best_epoch=2, validation=Evaluation(np.arange(20) % 7, probabilities),
+        views={2: Evaluation(np.arange(20) % 7, probabilities[::-1])},
         train_seconds=1.5, model_parameters=12,
     )  # fmt: skip
 
@@ -43,6 +44,10 @@ def test_a_trial_comes_back_as_it_was_put():
     assert found.result.objective == result().objective
     np.testing.assert_array_equal(
         found.result.validation.probabilities, result().validation.probabilities
+    )
+    assert set(found.result.views) == {2}
+    np.testing.assert_array_equal(
+        found.result.views[2].probabilities, result().views[2].probabilities
     )
     assert set(found.pictures) == set(PICTURES)
     found.remove()

@@ -1,9 +1,10 @@
 """Pictures that lie in folders named after emotions, as FER2013 and most collections of faces do.
 
 Between a source (`sources.py`) that knows where a folder is, and `pictures.py` that decodes one
-file. Two layouts are read: `<emotion>/...` and `<part>/<emotion>/...` with the parts `train`,
-`validation` (or `val`) and `test`. Kaggle's copy of FER2013 has only train and test, but its file
-names still tell the three parts of the challenge, and what a file name tells comes first.
+file. Two layouts are read: `<emotion>/...` and `<part>/<emotion>/...`; capitals do not matter, and
+the names of other collections (`anger`, `happiness`, `val`) are understood. Kaggle's copy of
+FER2013 has only train and test, but its file names still tell the three parts of the challenge, and
+what a file name tells comes first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,31 @@ MOST_SKIPPED, FEW = 0.01, 5
 """A folder in which more than this share of the pictures can not be read is refused, unless they
 are a mere few."""
 
-_PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+EMOTION_NAMES = {name: name for name in EMOTIONS} | {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "afraid": "fear",
+    "scared": "fear",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+"""Names of folders to emotions, as FER2013, CK+, RAF-DB, AffectNet and KDEF spell them."""
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "publictest": "validation",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+"""Names of folders to parts."""
+
 _OFFICIAL = {"training": "train", "publictest": "validation", "privatetest": "test"}
 _OFFICIAL_NAME = re.compile(r"(training|publictest|privatetest)_\d+", re.IGNORECASE)
 _KEY_VERSION = b"folder 1"
@@ -64,17 +89,18 @@ def scan(folder: Path) -> list[Picture]:
     pictures: list[Picture] = []
     unknown: list[str] = []
     for outer in _subfolders(folder):
-        part = _PARTS.get(outer.name.lower(), "")
+        part = PART_NAMES.get(outer.name.lower(), "")
         for inner in _subfolders(outer) if part else [outer]:
-            if inner.name.lower() in EMOTIONS:
-                label = EMOTIONS.index(inner.name.lower())
+            if emotion := EMOTION_NAMES.get(inner.name.lower()):
+                label = EMOTIONS.index(emotion)
                 pictures += _pictures(folder, inner, label=label, part=part)
             else:
                 unknown.append(inner.relative_to(folder).as_posix())
     if unknown:
         raise DataError(
             f"{folder}: unknown folders {', '.join(unknown[:10])}; "
-            f"known are the emotions {', '.join(EMOTIONS)} and the parts {', '.join(_PARTS)}",
+            f"known are the emotions {', '.join(EMOTION_NAMES)} and the parts "
+            f"{', '.join(PART_NAMES)}",
             hint="rename these folders, or move them away",
         )
     missing = sorted(set(range(len(EMOTIONS))) - {picture.label for picture in pictures})

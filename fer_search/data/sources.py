@@ -1,4 +1,4 @@
-"""Where faces come from: FER2013 by kagglehub, drawn ones, or a folder of pictures.
+"""Where faces come from: FER2013 by kagglehub, drawn ones, a folder of pictures, or a table.
 
 The first step of every workflow that needs data: `load` gives `Faces`, which `splits.py` cuts into
 training, validation and test. A further source is one function and one line in `SOURCES`.
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_search.config import EMOTIONS
-from fer_search.data import folders, synthetic
+from fer_search.data import folders, synthetic, tables
 from fer_search.data.packing import pack
 from fer_search.errors import DataError
 
@@ -34,7 +34,7 @@ class Faces:
     """All pictures of a source, before anything is dropped or split."""
 
     name: str
-    """`fer2013`, `synthetic`, or the folder's path."""
+    """`fer2013`, `synthetic`, or a path."""
     source_url: str
     """Where a person finds the pictures: a web page or a path."""
     images: np.ndarray
@@ -42,7 +42,7 @@ class Faces:
     labels: np.ndarray
     """(N,) int64, index into `EMOTIONS`."""
     origins: np.ndarray
-    """(N,) strings: path within the source, or `synthetic/000123`."""
+    """(N,) strings: path within the source, `synthetic/000123`, or `fer2013.csv:2`."""
     splits: np.ndarray
     """(N,) strings: `train`, `validation`, `test` as the source says, or empty if it does not."""
     skipped: tuple[tuple[str, str], ...] = ()
@@ -56,7 +56,8 @@ def load(data: str, *, seed: int) -> Faces:
     """Open a source by name or path; its pictures are decoded once per machine, then mapped.
 
     Args:
-        data: A name of `SOURCES`, or the path of a folder as `folders.py` describes it.
+        data: A name of `SOURCES`, the path of a folder as `folders.py` describes it, or of a CSV
+            as `tables.py` does.
         seed: Of the drawn faces; other sources do not depend on it.
 
     Raises:
@@ -64,15 +65,17 @@ def load(data: str, *, seed: int) -> Faces:
     """
     if data in SOURCES:
         return SOURCES[data](seed)
-    folder = Path(os.path.expanduser(data))
-    if not os.path.isdir(folder):  # unlike Path.is_dir, never raises
-        found = "a file" if os.path.exists(folder) else "neither a known source nor a folder"
-        raise DataError(
-            f"data={data} is {found}",
-            hint=f"choose {' or '.join(SOURCES)}, or the path of a folder with one folder of "
-            f"pictures per emotion ({', '.join(EMOTIONS)})",
-        )
-    return _from_folder(folder, name=str(folder), url=str(folder.resolve()))
+    path = Path(os.path.expanduser(data))
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        return _from_folder(path, name=str(path), url=str(path.resolve()))
+    if os.path.isfile(path) and path.suffix.lower() == ".csv":
+        return _from_table(path)
+    found = "a file, but no .csv" if os.path.exists(path) else "neither a known source nor a path"
+    raise DataError(
+        f"data={data} is {found}",
+        hint=f"choose {' or '.join(SOURCES)}, the path of a folder with one folder of pictures per "
+        f"emotion ({', '.join(EMOTIONS)}), or a .csv with the columns emotion, pixels and Usage",
+    )
 
 
 def _from_fer2013(_: int) -> Faces:
@@ -116,6 +119,19 @@ def _from_folder(folder: Path, *, name: str, url: str) -> Faces:
         origins=packed["origins"],
         splits=packed["splits"],
         skipped=tuple((str(origin), str(reason)) for origin, reason in packed["skipped"]),
+    )
+
+
+def _from_table(file: Path) -> Faces:
+    _log.info("Reading %s", file)
+    packed = pack(tables.content_key(file), lambda: tables.read(file))
+    return Faces(
+        name=str(file),
+        source_url=str(file.resolve()),
+        images=packed["images"],
+        labels=packed["labels"],
+        origins=packed["origins"],
+        splits=packed["splits"],
     )
 
 

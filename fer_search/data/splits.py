@@ -85,7 +85,9 @@ class Splits:
     """Source, counts, what was left out and why, digests; JSON-ready, see `summary`."""
 
 
-def split(faces: Faces, *, limit: int, seed: int) -> Splits:
+def split(
+    faces: Faces, *, limit: int, seed: int, unwanted: Mapping[str, np.ndarray] | None = None
+) -> Splits:
     """Split the faces of a source; the same faces, limit and seed give the same splits.
 
     Args:
@@ -93,6 +95,8 @@ def split(faces: Faces, *, limit: int, seed: int) -> Splits:
         limit: At most so many pictures for training and so many for validation, in the proportions
             of the emotions, of which each keeps at least one; 0 for all. Test stays whole.
         seed: Of what is chosen by chance; the official split without a limit does not need it.
+        unwanted: Reason to positions of pictures that must not be trained on; where the source
+            tells validation and test, these keep theirs.
 
     Raises:
         DataError: If the source tells parts that do not make a split, or if an emotion has no
@@ -100,7 +104,11 @@ def split(faces: Faces, *, limit: int, seed: int) -> Splits:
     """
     kind = _kind(faces)
     parts = np.array([PARTS.index(part or "train") for part in faces.splits.tolist()])
-    dropped = duplicates.find(faces.images, faces.labels, parts)
+    dropped: dict[str, np.ndarray] = {}
+    for reason, positions in (unwanted or {}).items():
+        dropped[reason] = positions[parts[positions] == _TRAIN]
+        parts[dropped[reason]] = _LEFT
+    dropped |= duplicates.find(faces.images, faces.labels, parts)
     for positions in dropped.values():
         parts[positions] = _LEFT
     n_held_out = round(_HELD_OUT * np.count_nonzero(parts == _TRAIN))

@@ -19,7 +19,7 @@ import pandas
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
 from fer_search.config import EMOTIONS, FACE_SIZE
@@ -40,10 +40,14 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # "Validating inpu
 
 
 def signature() -> ModelSignature:
-    """Describe the table that a stored model takes and the one that it answers."""
+    """Describe the table that a stored model takes, its one parameter, and what it answers."""
     answers = [ColSpec("double", name, required=False) for name in ("probability", *EMOTIONS)]
     emotion, error = (ColSpec("string", name, required=False) for name in ("emotion", "error"))
-    return ModelSignature(Schema([ColSpec("string", "image")]), Schema([emotion, *answers, error]))
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "image")]),
+        outputs=Schema([emotion, *answers, error]),
+        params=ParamSchema([ParamSpec("views", "long", 1)]),
+    )
 
 
 def input_example() -> pandas.DataFrame:

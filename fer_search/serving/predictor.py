@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import mlflow
@@ -23,6 +24,10 @@ LONGEST_TEXT = 28_000_000
 MOST_PIXELS = 40_000_000
 """Size, as the header tells it, up to which a picture is decoded."""
 BATCH = 256
+VIEWS = (1, 2, 10)
+"""Over how many views of a picture probabilities can be averaged: the picture alone, with its
+mirror image, or both also shifted by a twelfth of the side towards each corner."""
+_SHIFT = 1 / 12
 
 _DATA_URL = re.compile(r"\s*data:image/[\w.+-]+;base64,")
 
@@ -61,18 +66,19 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
                 f"got one from {taken} to {answered}"
             )
 
-    def predict_images(self, images: np.ndarray) -> np.ndarray:
+    def predict_images(self, images: np.ndarray, views: int = 1) -> np.ndarray:
         """Answer for pictures that are already arrays.
 
         Args:
             images: Grey (N, H, W) or colour (N, H, W, 3), uint8. Of another size than the model's,
                 the central square is scaled to it.
+            views: A number of `VIEWS`.
 
         Returns:
             Probability of every emotion, shape (N, C), float32; (0, C) for no picture.
 
         Raises:
-            ValueError: If `images` has another shape or type.
+            ValueError: If `images` has another shape or type, or there are no such views.
         """
         shape = images.shape
         grey, colour = images.ndim == 3, images.ndim == 4 and shape[-1] == 3
@@ -82,13 +88,15 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             )
         if shape[1:] != (self.size, self.size):
             images = self._stacked([self._face(Image.fromarray(image)) for image in images])
-        starts = range(0, len(images), BATCH)
-        answers = [
-            self.model.predict_on_batch(images[start : start + BATCH, ..., np.newaxis])
-            for start in starts
-        ]
-        nothing = np.empty((0, len(self.emotions)))
-        return np.concatenate([nothing, *answers]).astype(np.float32)
+        answers = [np.empty((0, len(self.emotions)))]
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            seen = [
+                self.model.predict_on_batch(view[..., np.newaxis])
+                for view in each_view(batch, views)
+            ]
+            answers.append(np.mean(seen, axis=0))
+        return np.concatenate(answers).astype(np.float32)
 
     def predict(
         self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
@@ -100,7 +108,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             model_input: One column `image`: the base64 text of a JPEG or PNG of any size, grey or
                 colour, with or without a `data:` prefix. Never a path or an address: a server
                 reads no files for its callers.
-            params: Not used.
+            params: `views`, a number of `VIEWS`; 1 if it is not given.
 
         Returns:
             One row per picture, in the order and under the index of `model_input`: the most
@@ -109,8 +117,15 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             answer and no error.
 
         Raises:
-            MlflowException: If there is no column `image`, or no row is a picture (a client error).
+            MlflowException: If there is no column `image`, no row is a picture, or `views` is
+                another number (a client error).
         """
+        views = (params or {}).get("views", 1)
+        if views not in VIEWS:
+            raise MlflowException(
+                f"views={views}: expected {' or '.join(map(str, VIEWS))}",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
         if "image" not in model_input:
             raise MlflowException(
                 f"expected a column 'image', got {', '.join(map(str, model_input)) or 'none'}",
@@ -129,7 +144,8 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
                 f"none of the {len(errors)} rows is a picture; the first one: {errors[0]}",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        return self._table(self.predict_images(self._stacked(faces)), errors, model_input.index)
+        answers = self.predict_images(self._stacked(faces), views)
+        return self._table(answers, errors, model_input.index)
 
     def _table(
         self, probabilities: np.ndarray, errors: list[str | None], index: pandas.Index
@@ -159,6 +175,31 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
 
     def _stacked(self, faces: list[np.ndarray]) -> np.ndarray:
         return np.reshape(faces, (-1, self.size, self.size)).astype(np.uint8)
+
+
+def each_view(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
+    """Go through the views of pictures; the first of many are those of few.
+
+    Args:
+        images: Shape (N, S, S).
+        views: A number of `VIEWS`.
+
+    Yields:
+        Arrays like `images`. What comes in at an edge repeats that edge.
+
+    Raises:
+        ValueError: If there are no such views.
+    """
+    if views not in VIEWS:
+        raise ValueError(f"expected views to be one of {VIEWS}, got {views}")
+    side = images.shape[-1]
+    far = 2 * round(_SHIFT * side)
+    padded = np.pad(images, ((0, 0), (far // 2,) * 2, (far // 2,) * 2), mode="edge")
+    places = [(far // 2, far // 2), (0, 0), (0, far), (far, 0), (far, far)]
+    for number in range(views):
+        top, left = places[number // 2]
+        view = padded[:, top : top + side, left : left + side]
+        yield view[..., ::-1] if number % 2 else view
 
 
 def _decoded(text: Any) -> Image.Image:

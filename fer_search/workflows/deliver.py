@@ -38,6 +38,8 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
         "train_seconds": result.train_seconds,
         "model_parameters": result.model_parameters,
     }
+    for views, evaluation in result.views.items():
+        final |= evaluation.metrics("val", views)
     run.log_metrics(final, step=0, at=spooled.finished_at)
     tell()
     title = f"Trial {spooled.number} on validation"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_search import figures
@@ -14,6 +14,7 @@ from fer_search.errors import StudyStopped
 from fer_search.model.training import evaluate
 from fer_search.progress import console, say, top_trials
 from fer_search.results import Evaluation, TrialPoint, best_of
+from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.trials import Study
 from fer_search.tracking import registry
@@ -102,17 +103,22 @@ def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPo
     model_id = study_run.existing(str(best.run_id)).tags[MODEL_TAG]
     model = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
-    _log_test(study_run, evaluation, best, openings)
+    views = evaluate_views(model, splits.test.images, evaluation, study.search.views)
+    _log_test(study_run, evaluation, views, best, openings)
 
 
 def _log_test(
     study_run: StudyRun,
     evaluation: Evaluation,
+    views: Mapping[int, Evaluation],
     best: TrialPoint,
     openings: Sequence[dict[str, Any]],
 ) -> None:
     title = f"Trial {best.number} on test"
-    study_run.log_metrics(evaluation.metrics("test"), step=len(openings), at=time.time())
+    metrics = evaluation.metrics("test")
+    for number, of_views in views.items():
+        metrics |= of_views.metrics("test", number)
+    study_run.log_metrics(metrics, step=len(openings), at=time.time())
     study_run.log_json(list(openings), "test_openings.json")
     study_run.log_json(evaluation.report(), "test_classification_report.json")
     study_run.log_figures(

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from fer_search import runtime, spool
 from fer_search.config import AUTO, SearchConfig, weights_for
-from fer_search.data import sources
-from fer_search.data.splits import Splits, split, summary
+from fer_search.data.preparation import prepare
+from fer_search.data.splits import Splits, summary
 from fer_search.errors import StoreError
 from fer_search.model import backbones
 from fer_search.processes import Launch
@@ -47,8 +47,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     found = find_study(storage, config.study) if config.study != AUTO else None
     settings = found.search.resumed_by(config) if found else _named(config)
     client = store.connect()
-    faces = sources.load(settings.data, seed=settings.seed)
-    splits = split(faces, limit=settings.limit, seed=settings.seed)
+    splits = prepare(settings)
     say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")

@@ -6,18 +6,20 @@ study run) stands in the study. A worker that sees other data or another space r
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import psutil
 
 from fer_search import processes, runtime, spool
 from fer_search.config import WorkerConfig
-from fer_search.data import sources
-from fer_search.data.splits import Splits, split
+from fer_search.data.preparation import prepare
+from fer_search.data.splits import Splits
 from fer_search.errors import DataError, StoreError, TrialFailed
 from fer_search.model.preview import preview
 from fer_search.model.training import train
 from fer_search.results import EpochMetrics
+from fer_search.serving.evaluation import evaluate_views
 from fer_search.study.leases import LeaseLost
 from fer_search.study.space import suggest
 from fer_search.study.trials import Study, Trial, TrialPruned, find_study, open_storage
@@ -47,9 +49,7 @@ def work(config: WorkerConfig) -> None:
     study.check_space()
     search = study.search
     runtime.configure(search.precision)
-    splits = split(
-        sources.load(search.data, seed=search.seed), limit=search.limit, seed=search.seed
-    )
+    splits = prepare(search)
     check_data(study, splits)
     client = store.connect()
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
@@ -87,6 +87,9 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
     try:
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
             model, result = train(config, splits, on_epoch=on_epoch, on_batch=trial.progress)
+            views = evaluate_views(
+                model, splits.validation.images, result.validation, study.search.views
+            )
         folder = spool.folder_of(study_run.run_id)
         with spool.lock_of(folder, trial.number):
             spooled = spool.put(
@@ -94,7 +97,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
                 number=trial.number,
                 run_id=run.run_id,
                 config=config,
-                result=result,
+                result=dataclasses.replace(result, views=views),
                 pictures=preview(config, splits.train.images, splits.train.labels),
                 save_model=model.save,
             )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_search.config import EMOTIONS
-from fer_search.data.folders import content_key, read, scan
+from fer_search.data.folders import EMOTION_NAMES, PART_NAMES, content_key, read, scan
 from fer_search.errors import DataError
 
 Write = Callable[..., Path]
@@ -75,8 +75,10 @@ def test_pictures_in_deeper_folders_belong_to_their_emotion(
     ("spoil", "said"),
     [
         pytest.param(lambda root: root.rename(root.with_name("gone")), "No such file", id="gone"),
-        pytest.param(lambda root: (root / "fearful").mkdir(), "fearful.*known", id="unknown"),
-        pytest.param(lambda root: (root / "train/joy").mkdir(parents=True), "train/joy", id="joy"),
+        pytest.param(lambda root: (root / "contempt").mkdir(), "contempt.*known", id="unknown"),
+        pytest.param(
+            lambda root: (root / "train/bored").mkdir(parents=True), "train/bored", id="bored"
+        ),
         pytest.param(
             lambda root: (root / "sad").rename(root / ".sad"), "no pictures of sad", id="hidden"
         ),
@@ -155,3 +157,19 @@ def test_pixels_arrive_as_they_were_stored(tmp_path: Path, write_folder: Write) 
     stored = np.random.default_rng(4).integers(0, 256, (48, 48), np.uint8)  # see write_folder
     assert arrays["origins"][4] == "disgust/1.png"
     assert np.array_equal(arrays["images"][4], stored)
+
+
+def test_names_of_other_collections_are_understood(tmp_path: Path, write_picture: Write) -> None:
+    names = ["Anger", "disgusted", "Fearful", "happiness", "neutral", "sadness", "surprised"]
+    for part in ("Training", "Valid", "testing"):
+        for seed, name in enumerate(names):
+            write_picture(tmp_path / part / name / "a.png", seed=seed)
+    pictures = scan(tmp_path)
+    assert {picture.part for picture in pictures} == {"train", "validation", "test"}
+    found = {(picture.path.parent.name, EMOTIONS[picture.label]) for picture in pictures}
+    assert found == set(zip(names, EMOTIONS, strict=True))
+
+
+def test_every_name_of_a_folder_means_an_emotion_and_is_lower_case() -> None:
+    assert set(EMOTION_NAMES.values()) == set(EMOTIONS)
+    assert all(name == name.lower() for name in (*EMOTION_NAMES, *PART_NAMES))

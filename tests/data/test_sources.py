@@ -112,13 +112,13 @@ def test_an_unreachable_kaggle_names_the_reason_and_what_else_can_be_done(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        pytest.param("fer2014", "neither a known source nor a folder", id="unknown"),
-        pytest.param("{tmp}/faces.csv", "is a file", id="file"),
+        pytest.param("fer2014", "neither a known source nor a path", id="unknown"),
+        pytest.param("{tmp}/faces.txt", "is a file, but no .csv", id="file"),
         pytest.param("{tmp}/empty", "no emotion at all", id="empty_folder"),
     ],
 )
 def test_what_is_no_source_is_refused(tmp_path: Path, data: str, said: str) -> None:
-    (tmp_path / "faces.csv").touch()
+    (tmp_path / "faces.txt").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
         load(data.format(tmp=tmp_path), seed=1)

@@ -152,8 +152,16 @@ def test_stored_model_answers_its_own_example(opened):
     assert answers["emotion"][0] in EMOTIONS
 
 
-def serve(model, *cells):
-    body = json.dumps({"dataframe_records": [{"image": cell} for cell in cells]})
+def test_views_are_a_parameter_of_the_stored_model(opened):
+    plain, averaged = (
+        opened.predict(opened.input_example, params={"views": views}) for views in (1, 10)
+    )
+    assert plain.equals(opened.predict(opened.input_example))
+    assert not np.allclose(plain["happy"], averaged["happy"], rtol=1e-6)
+
+
+def serve(model, *cells, **params):
+    body = json.dumps({"dataframe_records": [{"image": cell} for cell in cells], "params": params})
     schema = model.metadata.get_input_schema()
     return scoring_server.invocations(body, "application/json", model, schema)
 
@@ -166,6 +174,14 @@ def test_server_answers_good_rows_and_nulls_in_bad_ones(opened):
     assert [row["emotion"] in EMOTIONS for row in rows] == [False, True, False]
     assert [row["error"] is None for row in rows] == [False, True, False]
     assert rows[0]["probability"] is None
+
+
+def test_server_takes_views_and_blames_the_client_for_others(opened):
+    (cell,) = package.input_example()["image"]
+    assert serve(opened, cell, views=2).status == 200
+    with pytest.raises(mlflow.MlflowException, match="views=3") as caught:
+        serve(opened, cell, views=3)
+    assert caught.value.get_http_status_code() == 400
 
 
 def test_server_blames_the_client_when_no_row_is_a_picture(opened):

@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from fer_search.config import EMOTIONS
+from fer_search.config import EMOTIONS, VIEWS
 from fer_search.data.pictures import decode
 from fer_search.serving import predictor
 from fer_search.serving.package import PREDICTOR
@@ -76,6 +76,50 @@ def test_answers_are_those_of_the_network(served, network):
     answers = served.predict_images(images)
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+def test_the_numbers_of_views_are_those_of_the_config():
+    assert predictor.VIEWS == VIEWS
+
+
+def test_views_are_the_picture_its_mirror_image_and_both_shifted_to_the_corners():
+    images = pixels(2, 48, 48)
+    views = list(predictor.each_view(images, 10))
+    assert all(view.shape == images.shape for view in views)
+    for view, mirrored in zip(views[::2], views[1::2], strict=True):
+        np.testing.assert_array_equal(mirrored, view[..., ::-1])
+    np.testing.assert_array_equal(views[0], images)
+    middle = slice(4, -4)
+    shifts = [(4, 4), (4, -4), (-4, 4), (-4, -4)]
+    for view, shift in zip(views[2::2], shifts, strict=True):
+        expected = np.roll(images, shift, axis=(1, 2))
+        np.testing.assert_array_equal(view[:, middle, middle], expected[:, middle, middle])
+    assert len({view.tobytes() for view in views}) == 10
+
+
+@pytest.mark.parametrize("views", predictor.VIEWS)
+def test_probabilities_are_averaged_over_views(served, network, views):
+    images = pixels(5, 48, 48)
+    each = [
+        network.predict(view[..., np.newaxis], verbose=0)
+        for view in predictor.each_view(images, views)
+    ]
+    answers = served.predict_images(images, views)
+    np.testing.assert_allclose(answers, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_with_both_views_a_mirror_image_is_the_same_face(served):
+    images = pixels(5, 48, 48)
+    np.testing.assert_allclose(
+        served.predict_images(images, 2), served.predict_images(images[..., ::-1], 2), atol=1e-6
+    )
+
+
+def test_other_numbers_of_views_are_refused(served):
+    with pytest.raises(ValueError, match="got 3"):
+        served.predict_images(pixels(1, 48, 48), 3)
+    with pytest.raises(MlflowException, match="views=3: expected 1 or 2 or 10"):
+        served.predict(None, pandas.DataFrame({"image": []}), {"views": 3})
 
 
 @pytest.mark.parametrize("shape", [(0, 48, 48), (0, 20, 30, 3)])

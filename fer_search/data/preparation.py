@@ -1,0 +1,27 @@
+"""From the settings of a search to its pictures: the one way in which data are opened.
+
+The search and each of its workers call `prepare`; equal settings and equal files give equal splits,
+which the digests in the study prove.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fer_search.config import CLEANED, SearchConfig
+from fer_search.data import sources
+from fer_search.data.splits import Splits, split
+from fer_search.data.votes import not_faces
+
+
+def prepare(search: SearchConfig) -> Splits:
+    """Load, clean and split the data of a search.
+
+    Raises:
+        DataError: If the data or the votes can not be had or do not make a split.
+    """
+    faces = sources.load(search.data, seed=search.seed)
+    unwanted = {}
+    if search.faces == CLEANED:
+        unwanted = {"in train that are no faces": not_faces(Path(search.votes), faces.origins)}
+    return split(faces, limit=search.limit, seed=search.seed, unwanted=unwanted)

@@ -1,0 +1,134 @@
+"""Faces in a table of pixels: the CSV of the ICML challenge, as it was and as Kaggle has it.
+
+A row is a picture: `emotion` (0 to 6 in the order of the challenge), `pixels` (48 x 48 numbers
+apart by spaces) and, if the file tells it, `Usage`. `sources.py` hands files here; names in the
+header may have spaces around them and come in any order, as in Kaggle's `icml_face_data.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import EMOTIONS, FACE_SIZE
+from fer_search.errors import DataError
+
+CHALLENGE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Emotions in the order of the numbers in the table; not that of `EMOTIONS`."""
+USAGES = {"training": "train", "publictest": "validation", "privatetest": "test"}
+
+_SHOWN = 5
+_KEY_VERSION = b"table 1"
+"""Changes with everything that changes what is read out of the same file."""
+
+
+def content_key(file: Path) -> str:
+    """Digest the bytes of a table into 32 hexadecimal digits.
+
+    Raises:
+        DataError: If it can not be opened.
+    """
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, _digest).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{file} can not be opened: {error.strerror}", hint="check the path and its rights"
+        ) from error
+
+
+def read(file: Path) -> dict[str, np.ndarray]:
+    """Read all rows of a table.
+
+    Returns:
+        `images` (N, 48, 48) uint8; `labels` (N,) int64, in the order of `EMOTIONS`; `origins` and
+        `splits`, (N,) strings. An origin is the file's name and the line, `fer2013.csv:2`.
+
+    Raises:
+        DataError: If the file is no such table, a row is malformed, or an emotion has no pictures.
+    """
+    images, labels, lines, splits, faults = [], [], [], [], []
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        for line, row in _rows(file, opened):
+            try:
+                image, label, split = _parsed(row)
+            except ValueError as error:
+                faults.append(f"line {line}: {error}")
+                continue
+            images.append(image)
+            labels.append(label)
+            lines.append(line)
+            splits.append(split)
+    if faults:
+        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise DataError(
+            f"{file}: malformed rows: {'; '.join(faults[:_SHOWN])}{more}",
+            hint="repair or remove these rows; was the download complete?",
+        )
+    missing = [name for i, name in enumerate(EMOTIONS) if i not in labels]
+    if missing:
+        raise DataError(
+            f"{file}: no pictures of {', '.join(missing)}",
+            hint="expected are rows of all seven emotions",
+        )
+    return {
+        "images": np.stack(images),
+        "labels": np.array(labels, np.int64),
+        "origins": np.array([f"{file.name}:{line}" for line in lines]),
+        "splits": np.array(splits),
+    }
+
+
+def _digest() -> Any:
+    return hashlib.blake2b(_KEY_VERSION, digest_size=16)
+
+
+def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give each row as names in lower case to texts, with the number of its line."""
+    reader = csv.reader(opened)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        if not {"emotion", "pixels"} <= set(header):
+            raise DataError(
+                f"{file}: the header is {', '.join(header)[:200] or 'missing'}; "
+                "expected are the columns emotion, pixels and, if known, Usage",
+                hint="the challenge's fer2013.csv or Kaggle's icml_face_data.csv are such tables",
+            )
+        for row in reader:
+            if row:
+                yield reader.line_num, dict(zip(header, row, strict=False))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{file}, after line {reader.line_num}: not a table of text: {error}",
+            hint="expected is a CSV file in UTF-8; a zip has to be unpacked first",
+        ) from error
+
+
+def _parsed(row: dict[str, str]) -> tuple[np.ndarray, int, str]:
+    """Read one row.
+
+    Raises:
+        ValueError: If something in it is not what it should be; says what was expected.
+    """
+    emotion = row.get("emotion", "").strip()
+    if emotion not in map(str, range(len(CHALLENGE))):
+        raise ValueError(f"emotion {emotion[:20]!r}, expected 0 to {len(CHALLENGE) - 1}")
+    usage = row.get("usage", "").strip()
+    if usage and usage.lower() not in USAGES:
+        raise ValueError(f"Usage {usage[:20]!r}, expected Training, PublicTest or PrivateTest")
+    texts = row.get("pixels", "").split()
+    if len(texts) != FACE_SIZE**2:
+        raise ValueError(f"{len(texts)} pixels, expected {FACE_SIZE**2}")
+    try:
+        pixels = np.array(texts, np.int64)
+    except (ValueError, OverflowError):
+        raise ValueError("a pixel is not a number") from None
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}, expected 0 to 255")
+    image = pixels.astype(np.uint8).reshape(FACE_SIZE, FACE_SIZE)
+    return image, EMOTIONS.index(CHALLENGE[int(emotion)]), USAGES.get(usage.lower(), "")
