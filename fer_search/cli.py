@@ -60,7 +60,8 @@ def _search(config: SearchConfig, launch: Launch) -> None:
 
 
 def _worker(config: WorkerConfig, launch: Launch) -> None:
-    from fer_search.workflows.worker import work
+    with _quiet_import():
+        from fer_search.workflows.worker import work
 
     work(config)
 

@@ -146,6 +146,9 @@ class SearchConfig(_Frozen):
         min_length=1,
         description=f"which may be sampled: {','.join(BACKBONES)}",
     )
+    hypermodel: Annotated[str, Field(pattern=rf"^({NONE}|[\w.]+:\w+)$")] = Field(
+        NONE, description="module:name of a KerasTuner HyperModel to search instead of our networks"
+    )
     weights: str = Field(
         "imagenet",
         min_length=1,
@@ -266,6 +269,7 @@ DEMO: Mapping[str, Any] = {
     "weights": "none",
     "image_sizes": "48",
     "epochs": 5,
+    "pruner": "none",
 }
 """Where the `demo` command departs from the defaults of a search."""
 
@@ -430,5 +434,5 @@ def _refusal(cls: type[_Frozen], error: pydantic.ValidationError) -> ConfigError
                              if "Value error" not in fault["msg"]
                              else f"{name}={_spelled(fault['input'])}: {said}")  # fmt: skip
     return ConfigError(
-        "\n".join(lines.values()), hint="python -m fer_search --help lists commands and parameters"
+        "\n".join(lines.values()), hint="python -m fer_search COMMAND --help lists the parameters"
     )

@@ -4,6 +4,7 @@
     |-- InputError          a person asked for something impossible: exit status 2, no traceback
     |   |-- ConfigError     a parameter: unknown name, wrong value, contradiction
     |   |-- DataError       the data: missing, empty, unreadable, a class without pictures
+    |   |-- HyperModelError a foreign HyperModel: not found, or its models can not be used
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
     |   `-- StoreError      Optuna's or MLflow's store: can not be opened, or holds something else
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
@@ -14,7 +15,7 @@ other exception is a bug. It stops the worker with its traceback, because a bug 
 a bad hyperparameter.
 """
 
-FAILURE_KINDS = ("out_of_memory", "not_finite", "data", "storage", "killed")
+FAILURE_KINDS = ("out_of_memory", "not_finite", "data", "storage", "killed", "hypermodel")
 """How a trial can be lost; the run's tag `failure.kind` is one of these."""
 
 
@@ -45,6 +46,10 @@ class ConfigError(InputError):
 
 class DataError(InputError):
     """The data are missing, empty, unreadable or incomplete."""
+
+
+class HyperModelError(InputError):
+    """A foreign HyperModel can not be had, or what it builds can not be trained or stored."""
 
 
 class WeightsError(InputError):

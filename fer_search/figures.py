@@ -247,9 +247,12 @@ def parameters(trials: Sequence[TrialPoint]) -> Figure:
 
     Parameters of few values are drawn as choices, wide ranges along a log scale. Points are the
     darker the later the trial, so that one sees where the search went; the best trial is ringed.
+    Parameters that had one value only are left out.
     """
     complete, best = _ended(trials, "COMPLETE"), best_of(trials)
     names = list(dict.fromkeys(name for trial in complete for name in trial.params))
+    values = {name: {t.params[name] for t in complete if name in t.params} for name in names}
+    names = [name for name in names if len(values[name]) > 1]
     n_columns = min(4, max(len(names), 1))
     n_rows = max(math.ceil(len(names) / n_columns), 1)
     width = 2.5 * n_columns + 1.2 if names else 8
@@ -259,7 +262,7 @@ def parameters(trials: Sequence[TrialPoint]) -> Figure:
     grid = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     if not best or not names:
         _style(grid[0, 0], grid="y")
-        _note(grid[0, 0], "no parameters" if best else NOTHING)
+        _note(grid[0, 0], "nothing differs between the completed trials" if best else NOTHING)
         return figure
     order = Normalize(complete[0].number, complete[-1].number)
     for axes, name in zip(grid.flat, names, strict=False):

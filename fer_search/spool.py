@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
 
-from fer_search.config import TrialConfig
-from fer_search.errors import ConfigError
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 
 log = logging.getLogger(__name__)
@@ -43,10 +41,11 @@ class Spooled:
     """MLflow run of the trial."""
     finished_at: float
     """Seconds since the epoch; the time of its final metrics, however late they are logged."""
-    config: TrialConfig
+    params: dict[str, Any]
+    """What was tried, by names as MLflow shows them."""
     result: TrialResult
     pictures: dict[str, np.ndarray]
-    """What the network saw, as `model.preview` gives it."""
+    """What the network saw, as `model.preview` gives it; nothing for a foreign network."""
 
     @property
     def model(self) -> Path:
@@ -75,7 +74,7 @@ def put(
     *,
     number: int,
     run_id: str,
-    config: TrialConfig,
+    params: Mapping[str, Any],
     result: TrialResult,
     pictures: dict[str, np.ndarray],
     save_model: Callable[[Path], Any],
@@ -86,7 +85,7 @@ def put(
         spool: From `folder_of`.
         number: Of the trial.
         run_id: Its MLflow run.
-        config: What was trained.
+        params: What was tried; values that JSON knows.
         result: What it came to.
         pictures: See `Spooled.pictures`.
         save_model: Writes the inference model to the path it is given.
@@ -95,7 +94,7 @@ def put(
         "number": number,
         "run_id": run_id,
         "finished_at": time.time(),
-        "config": config.to_params(),
+        "params": dict(params),
         "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
         "best_epoch": result.best_epoch,
         "train_seconds": result.train_seconds,
@@ -125,7 +124,7 @@ def waiting(spool: Path) -> Iterator[Spooled]:
     for place in sorted(spool.glob("trial-*")):
         try:
             found = _read(place)
-        except (OSError, ValueError, KeyError, ConfigError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             aside = place.rename(place.with_name(f"unreadable-{place.name}-{time.time_ns()}"))
             log.warning("%s can not be read (%s), moved to %s", place, error, aside)
             continue
@@ -152,7 +151,7 @@ def _read(place: Path) -> Spooled:
         number=facts["number"],
         run_id=facts["run_id"],
         finished_at=facts["finished_at"],
-        config=TrialConfig.from_params(facts["config"]),
+        params=facts["params"],
         result=TrialResult(
             epochs=tuple(EpochMetrics(**epoch) for epoch in facts["epochs"]),
             best_epoch=facts["best_epoch"],

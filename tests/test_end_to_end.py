@@ -77,6 +77,64 @@ def test_resnet50_from_scratch_runs_on_every_backend(backend):
     assert 0 <= child.data.metrics["val_accuracy"] <= 1
 
 
+TUTORIAL = """
+import keras
+
+class Mine(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+def build(hp, extra=()):
+    model = keras.Sequential([
+        keras.Input((48, 48, 1)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(hp.Int("filters", 4, 8), 3, strides=2, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        *extra,
+        keras.layers.Dense(7, activation="softmax"),
+    ])
+    model.compile(
+        keras.optimizers.Adam(hp.Float("rate", 1e-4, 1e-2, sampling="log")),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+def custom(hp):
+    return build(hp, [Mine()])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("faces:build", {"filters", "rate"}),
+        ("keras_tuner.applications:HyperResNet", {"version", "optimizer"}),
+        ("keras_tuner.applications:HyperXception", {"kernel_size", "num_dense_layers"}),
+    ],
+)
+def test_a_foreign_hypermodel_is_searched_stored_and_tested(tmp_path, name, asked):
+    (tmp_path / "faces.py").write_text(TUTORIAL)
+    done = search(f"--hypermodel={name}", "--limit=70")
+    assert done.returncode == 0, done.stdout
+    client, study_run, (child,) = run_tree()
+    assert asked <= set(child.data.params)
+    assert child.data.params["hypermodel"] == name
+    assert 0 <= child.data.metrics["val_macro_f1"] <= 1
+    assert 0 <= study_run.data.metrics["test_macro_f1"] <= 1
+    (version,) = client.search_model_versions("name='fer-emotion'")
+    assert version.tags["backbone"] == name.partition(":")[2]
+
+
+def test_a_foreign_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_path):
+    (tmp_path / "faces.py").write_text(TUTORIAL)
+    done = search("--hypermodel=faces:custom")
+    assert done.returncode == 2, done.stdout
+    assert "code that is not Keras's: Mine" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not MlflowClient().search_runs(["0"])
+
+
 def test_a_finished_study_goes_on_under_the_same_run_and_other_wishes_are_refused():
     assert search("--backbones=tiny").returncode == 0
     more = search("--backbones=tiny", "--trials=2")

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from fer_search import spool
-from fer_search.config import TrialConfig
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 
-CONFIG = TrialConfig(backbone="tiny", dropout=0.3)
+PARAMS = {"backbone": "tiny", "dropout": 0.3, "flip": True}
 PICTURES = {
     "originals": np.zeros((7, 48, 48), np.uint8),
     "augmented": np.ones((2, 7, 48, 48), np.uint8),
@@ -28,7 +27,7 @@ def result():
 
 def put(folder, number=3, save_model=lambda path: path.write_text("weights")):
     return spool.put(
-        folder, number=number, run_id="r", config=CONFIG, result=result(), pictures=PICTURES,
+        folder, number=number, run_id="r", params=PARAMS, result=result(), pictures=PICTURES,
         save_model=save_model,
     )  # fmt: skip
 
@@ -37,7 +36,7 @@ def test_a_trial_comes_back_as_it_was_put():
     folder = spool.folder_of("run")
     put(folder)
     (found,) = spool.waiting(folder)
-    assert (found.number, found.run_id, found.config) == (3, "r", CONFIG)
+    assert (found.number, found.run_id, found.params) == (3, "r", PARAMS)
     assert found.model.read_text() == "weights"
     assert found.result.epochs == result().epochs
     assert found.result.best_epoch == 2

@@ -62,3 +62,23 @@ def decode(data: bytes) -> np.ndarray:
             raise DataError("is not a picture" if data else "is empty") from error
         except _BROKEN as error:
             raise DataError(f"is damaged ({error})") from error
+
+
+def scaled(images: np.ndarray, size: int) -> np.ndarray:
+    """Scale faces with antialiasing; those that have the size already are given back as they are.
+
+    Args:
+        images: Shape (N, S, S), uint8.
+        size: Side in pixels, at least 1.
+
+    Returns:
+        Shape (N, size, size), uint8.
+    """
+    from PIL import Image
+
+    if images.shape[1:] == (size, size):
+        return images
+    faces = np.empty((len(images), size, size), np.uint8)
+    for face, image in zip(faces, images, strict=True):
+        face[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return faces

@@ -76,7 +76,7 @@ def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
     Returns:
         A model with the same inputs and outputs, not compiled.
     """
-    with _dtype_policy("float32"):
+    with dtype_policy("float32"):
         copy = _network(config, weights=NO_WEIGHTS, varied=())
     copy.set_weights(model.get_weights())
     return copy
@@ -144,7 +144,7 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 @contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
+def dtype_policy(name: str) -> Iterator[None]:
     """Set Keras's global dtype policy for a while."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)

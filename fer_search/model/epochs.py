@@ -62,11 +62,11 @@ def run(
     ).history
     seconds = time.perf_counter() - watch.clock_started
     (loss,), (accuracy,) = history["loss"], history["accuracy"]
-    _insist_on_finite(loss, epoch)
+    insist_on_finite(loss, epoch)
     with optimizer.averaged():
         weights = model.get_weights()
         probabilities = predict(model, validation.images, 2 * batches.batch_size)
-    _insist_on_finite(probabilities.sum(), epoch)
+    insist_on_finite(probabilities.sum(), epoch)
     evaluation = Evaluation(validation.labels, probabilities)
     metrics = EpochMetrics(
         epoch=epoch,
@@ -127,14 +127,19 @@ class _Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
         if batch % _CHECK_EVERY == 0:
-            _insist_on_finite(logs["loss"], self._epoch)
+            insist_on_finite(logs["loss"], self._epoch)
         if batch == 0 and self._n_batches > 1:
             self.clock_started = time.perf_counter()
         if self._on_batch:
             self._on_batch(self._epoch, batch + 1, self._n_batches)
 
 
-def _insist_on_finite(value: float, epoch: int) -> None:
+def insist_on_finite(value: float, epoch: int) -> None:
+    """Lose the trial when a number is none.
+
+    Raises:
+        TrialFailed: If `value` is not finite.
+    """
     if not math.isfinite(value):
         raise TrialFailed(
             "not_finite",

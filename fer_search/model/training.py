@@ -6,9 +6,8 @@ is recorded, reported or pruned there is unknown here.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -16,10 +15,11 @@ import numpy as np
 from fer_search import runtime
 from fer_search.config import TrialConfig
 from fer_search.data.batches import Batches
+from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
-from fer_search.errors import TrialFailed
 from fer_search.model import classifier, epochs, optimizers
+from fer_search.model.memory import memory_permitting
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 
 OnEpoch = Callable[[EpochMetrics], None]
@@ -38,6 +38,8 @@ def train(
     *,
     on_epoch: OnEpoch,
     on_batch: epochs.OnBatch | None = None,
+    model: keras.Model | None = None,
+    first_epoch: int = 1,
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
@@ -47,8 +49,11 @@ def train(
     Args:
         config: Of the trial.
         splits: Trained on `train`, chosen on `validation`; `test` is not touched.
-        on_epoch: Called after each epoch. Whatever it raises ends the training and passes through.
+        on_epoch: Called after each epoch, while the model has the weights that were validated.
+            Whatever it raises ends the training and passes through.
         on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+        model: To train on; what `prepare` gave. A new one if it is None.
+        first_epoch: Number of the first epoch.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
@@ -59,17 +64,16 @@ def train(
         WeightsError: If the pretrained weights can not be had, or are of another network.
         DataError: If an emotion has no training pictures.
     """
+    what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
     validation = splits.validation
     history: list[EpochMetrics] = []
-    with _memory_permitting(config):
-        _start_afresh(config.seed)
+    with memory_permitting(what):
+        model = model or prepare(config, splits.train)
         batches = _batches(config, splits.train)
-        model = classifier.build(config)
-        classifier.calibrate(model, _some_faces(splits.train, config.seed))
     started = time.perf_counter()
-    for epoch in range(1, config.epochs + 1):
-        with _memory_permitting(config):
-            if epoch in (1, config.head_warmup + 1):
+    for epoch in range(first_epoch, config.epochs + 1):
+        with memory_permitting(what):
+            if epoch in (first_epoch, config.head_warmup + 1):
                 optimizer = _compile(model, config, epoch, len(batches))
                 changed = epoch
             metrics, weights = epochs.run(
@@ -79,14 +83,15 @@ def train(
         best = max(history, key=lambda epoch: epoch.val_macro_f1)  # the first of equals
         if best is metrics:
             best_weights = weights
-        on_epoch(metrics)
+        with optimizer.averaged():
+            on_epoch(metrics)
         if epoch - best.epoch >= config.patience:
             break
         if config.schedule == "plateau" and epoch - max(best.epoch, changed) >= _PLATEAU:
             optimizer.slow_down(_SLOW_DOWN)
             changed = epoch
     seconds = time.perf_counter() - started
-    with _memory_permitting(config):
+    with memory_permitting(what):
         model.set_weights(best_weights)
         stored = classifier.inference_copy(model, config)
         result = TrialResult(
@@ -99,24 +104,41 @@ def train(
     return stored, result
 
 
+def prepare(config: TrialConfig, faces: Split) -> keras.Model:
+    """Make the network of a trial as its training begins.
+
+    Args:
+        config: Of the trial.
+        faces: To train on.
+
+    Raises:
+        WeightsError: If the pretrained weights can not be had, or are of another network.
+    """
+    start_afresh(config.seed)
+    model = classifier.build(config)
+    classifier.calibrate(model, _some_faces(faces, config.seed))
+    return model
+
+
 def evaluate(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 256
 ) -> Evaluation:
     """Hold the predictions of a model against the labels.
 
     Args:
-        model: From faces to probabilities, as `classifier` builds it.
-        images: Shape (N, 48, 48), uint8, N at least 1.
+        model: From faces (B, S, S, 1) to probabilities (B, 7).
+        images: Shape (N, 48, 48), uint8, N at least 1; scaled if S is not 48.
         labels: Shape (N,), values in [0, 7).
         batch_size: Pictures at a time.
 
     Raises:
         ValueError: If shapes or labels do not fit, or a probability is not finite.
     """
-    return Evaluation(labels, epochs.predict(model, images, batch_size))
+    images = scaled(images, model.input_shape[1])
+    return Evaluation(labels, np.asarray(epochs.predict(model, images, batch_size), np.float32))
 
 
-def _start_afresh(seed: int) -> None:
+def start_afresh(seed: int) -> None:
     """Free what the last trial left in Keras and seed everything random."""
     policy = keras.config.dtype_policy()
     keras.utils.clear_session()
@@ -146,9 +168,10 @@ def _compile(
 ) -> optimizers.TrialOptimizer:
     """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
     head_only = epoch <= config.head_warmup
-    n_epochs = config.head_warmup if head_only else config.epochs - config.head_warmup
+    last = config.head_warmup if head_only else config.epochs
+    steps = (last - epoch + 1) * steps_per_epoch
     classifier.freeze(model, config, head_only=head_only)
-    optimizer = optimizers.create(config, model, n_epochs * steps_per_epoch, head_only=head_only)
+    optimizer = optimizers.create(config, model, steps, head_only=head_only)
     model.compile(
         optimizer=optimizer,
         loss=loss(config),
@@ -173,28 +196,3 @@ def loss(config: TrialConfig) -> keras.losses.Loss:
             alpha=1.0, gamma=config.focal_gamma, label_smoothing=smoothing
         )
     return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
-
-
-@contextlib.contextmanager
-def _memory_permitting(config: TrialConfig) -> Iterator[None]:
-    """Turn every backend's way of running out of memory into a lost trial."""
-    try:
-        yield
-    except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise TrialFailed(
-            "out_of_memory",
-            f"{config.backbone} does not fit into memory with batch_size={config.batch_size} and "
-            f"image_size={config.image_size}",
-            hint="search smaller image_sizes, or run fewer workers on this device",
-        ) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell by class and words, because each backend has an exception of its own."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}:
-        return True
-    words = str(error).lower()
-    return "RuntimeError" in names and ("resource_exhausted" in words or "out of memory" in words)

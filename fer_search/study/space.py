@@ -13,7 +13,8 @@ from typing import Any
 
 import keras_tuner
 
-from fer_search.config import STAGES, Augmentation, SearchConfig, TrialConfig, weights_for
+from fer_search.config import NONE, STAGES, Augmentation, SearchConfig, TrialConfig, weights_for
+from fer_search.study import foreign
 
 _SMALLEST_POOLED = 64
 """Pixels from which VGG16's last feature map has more than one pixel."""
@@ -131,7 +132,10 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
     """
     hp = keras_tuner.HyperParameters()
     hp.values = dict(point or {})
-    suggest(hp, search=search, seed=0)
+    if search.hypermodel == NONE:
+        suggest(hp, search=search, seed=0)
+    else:
+        foreign.find(search).build(hp)
     names = {parameter.name for parameter in hp.space if hp.is_active(parameter)}
     hp.values = {name: value for name, value in hp.values.items() if name in names}
     return hp
@@ -139,6 +143,8 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
 
 def known_good(search: SearchConfig) -> list[dict[str, Any]]:
     """The points of `KNOWN_GOOD` that this search may sample, completed by defaults."""
+    if search.hypermodel != NONE:
+        return []
     return [
         declare(search, point | settled(search)).values
         for point in KNOWN_GOOD

@@ -112,8 +112,8 @@ class Study:
         self._opened = datetime.datetime.now()
         self._storage = storage
         self._study = study
+        self._settled: dict[str, Any] | None = None
         search = self.search
-        self._settled = settled(search)
         study.sampler = PerTrialSampler(SAMPLERS[search.sampler], search.seed)
         study.pruner = PRUNERS[search.pruner](search.epochs)
 
@@ -188,6 +188,8 @@ class Study:
 
     def points(self) -> list[TrialPoint]:
         """What is known of every trial, in the order of their numbers."""
+        if self._settled is None:
+            self._settled = settled(self.search)
         return [_point(trial, self._settled) for trial in self._trials()]
 
     def importances(self) -> dict[str, float]:

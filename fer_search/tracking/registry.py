@@ -92,7 +92,7 @@ def _version(client: MlflowClient, name: str, version: str | None) -> ModelVersi
         wanted = f"version {version}" if version else f"alias {CHALLENGER!r}"
         raise StoreError(
             f"the registered model {name!r} has no {wanted}; versions: {numbers}",
-            hint="run a search first, or name another model with registered_model=…",
+            hint="name one of these versions, or another registered_model=…, or run a search",
         )
     return found
 

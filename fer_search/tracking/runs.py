@@ -68,6 +68,12 @@ class LoggedRun:
         metrics = [Metric(key, float(value), when, step) for key, value in values.items()]
         self.client.log_batch(self.run_id, metrics=metrics)
 
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; those that are logged already must have the same values."""
+        self.client.log_batch(
+            self.run_id, params=[Param(key, str(value)) for key, value in params.items()]
+        )
+
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, at most 100 at a time."""
         self.client.log_batch(
@@ -149,11 +155,8 @@ class StudyRun(LoggedRun):
             )
         trial_run = TrialRun(self.client, run)
         self.client.update_run(trial_run.run_id, status="RUNNING")
-        self.client.log_batch(
-            trial_run.run_id,
-            params=[Param(key, str(value)) for key, value in params.items()],
-            tags=[RunTag(_STATE, "RUNNING")],
-        )
+        trial_run.log_params(params)
+        trial_run.set_tags({_STATE: "RUNNING"})
         return trial_run
 
     def existing(self, run_id: str) -> TrialRun:

@@ -8,7 +8,7 @@ done again: by the worker that trained, or by the next start of the study.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from filelock import Timeout
 
@@ -40,24 +40,25 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
     }
     for views, evaluation in result.views.items():
         final |= evaluation.metrics("val", views)
+    run.log_params(spooled.params)
     run.log_metrics(final, step=0, at=spooled.finished_at)
     tell()
     title = f"Trial {spooled.number} on validation"
-    run.log_figures(
-        {
-            "confusion_matrix.png": figures.confusion_matrix(result.validation, title),
-            "learning_curves.png": figures.learning_curves(result.epochs, result.best_epoch),
-            "augmentation.png": figures.augmentation(**spooled.pictures),
-        }
-    )
+    pictures = {
+        "confusion_matrix.png": figures.confusion_matrix(result.validation, title),
+        "learning_curves.png": figures.learning_curves(result.epochs, result.best_epoch),
+    }
+    if spooled.pictures:
+        pictures["augmentation.png"] = figures.augmentation(**spooled.pictures)
+    run.log_figures(pictures)
     run.log_json(result.validation.report(), "classification_report.json")
-    params = {key: str(value) for key, value in spooled.config.to_params().items()}
+    params = {key: str(value) for key, value in spooled.params.items()}
     model_id = package.log_model(
         run.client,
         run_id=run.run_id,
         experiment_id=run.experiment_id,
         keras_file=spooled.model,
-        name=f"{spooled.config.backbone}-trial-{spooled.number:03d}",
+        name=f"{_network(params)}-trial-{spooled.number:03d}",
         params=params,
         tags={"study": study.name},
     )
@@ -109,9 +110,14 @@ def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str
             "val_macro_f1": f"{data.metrics['val_macro_f1']:.6f}",
             "train_digest": study.facts["train_digest"],
             "test_digest": study.facts["test_digest"],
-            "backbone": data.params["backbone"],
+            "backbone": _network(data.params),
         },
     )
+
+
+def _network(params: Mapping[str, str]) -> str:
+    """Name of the backbone, or of the HyperModel that built the network."""
+    return params.get("hypermodel", params.get("backbone", "")).rpartition(":")[2]
 
 
 def _tell_left(spooled: Spooled, study: Study) -> None:

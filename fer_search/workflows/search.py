@@ -13,13 +13,15 @@ import time
 from collections.abc import Iterator
 
 from fer_search import runtime, spool
-from fer_search.config import AUTO, SearchConfig, weights_for
+from fer_search.config import AUTO, NONE, SearchConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.errors import StoreError
 from fer_search.model import backbones
+from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
 from fer_search.progress import Progress, say
+from fer_search.study import foreign
 from fer_search.study.trials import Study, create_study, find_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import LoggedRun, StudyRun
@@ -51,13 +53,15 @@ def search(config: SearchConfig, launch: Launch) -> None:
     say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
-    for backbone in settings.backbones:
+    for backbone in settings.backbones if settings.hypermodel == NONE else ():
         backbones.check_weights(backbone, weights_for(backbone, settings.weights))
     if found:
         study, study_run = _resumed(found, settings, splits, client)
     else:
         if settings.image_sizes == AUTO:
             settings = settings.model_copy(update={"image_sizes": device.image_sizes})
+        if settings.hypermodel != NONE:
+            check(foreign.example(settings), settings.hypermodel)
         study_run = _begin(client, config, settings.study)
         facts = {
             "run_id": study_run.run_id,

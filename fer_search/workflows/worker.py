@@ -16,17 +16,15 @@ from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import DataError, StoreError, TrialFailed
-from fer_search.model.preview import preview
-from fer_search.model.training import train
 from fer_search.results import EpochMetrics
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.study.leases import LeaseLost
-from fer_search.study.space import suggest
 from fer_search.study.trials import Study, Trial, TrialPruned, find_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import deliver
+from fer_search.workflows.plan import plan
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +44,9 @@ def work(config: WorkerConfig) -> None:
             f"there is no study {config.study!r} in {config.storage}",
             hint="start one with the command search; workers join an existing study",
         )
-    study.check_space()
     search = study.search
     runtime.configure(search.precision)
+    study.check_space()
     splits = prepare(search)
     check_data(study, splits)
     client = store.connect()
@@ -74,8 +72,8 @@ def check_data(study: Study, splits: Splits) -> None:
 
 def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
     """Train what the study suggests, record it, and tell the study how it ended."""
-    config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
-    run = study_run.trial_run(study.name, trial.number, config.to_params(), trial.run_id)
+    planned = plan(trial, study.search)
+    run = study_run.trial_run(study.name, trial.number, planned.params, trial.run_id)
     trial.run_id = run.run_id
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
@@ -86,7 +84,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
 
     try:
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
-            model, result = train(config, splits, on_epoch=on_epoch, on_batch=trial.progress)
+            model, result = planned.train(splits, on_epoch=on_epoch, on_batch=trial.progress)
             views = evaluate_views(
                 model, splits.validation.images, result.validation, study.search.views
             )
@@ -96,9 +94,9 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
                 folder,
                 number=trial.number,
                 run_id=run.run_id,
-                config=config,
+                params=planned.params,
                 result=dataclasses.replace(result, views=views),
-                pictures=preview(config, splits.train.images, splits.train.labels),
+                pictures=planned.pictures(splits),
                 save_model=model.save,
             )
             deliver(spooled, study, study_run, lambda: trial.complete(result))

@@ -11,22 +11,6 @@ from fer_search.model import classifier, epochs, training
 from fer_search.model.training import evaluate, loss, train
 
 
-def spots(n: int, *, seed: int) -> types.SimpleNamespace:
-    """Noise with a bright spot whose place tells the label: easy to learn."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 7
-    images = rng.integers(0, 120, (n, 48, 48)).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 3)
-        image[row * 16 : row * 16 + 14, column * 16 : column * 16 + 14] += 120
-    return types.SimpleNamespace(images=images, labels=labels)
-
-
-@pytest.fixture(scope="module")
-def splits() -> types.SimpleNamespace:
-    return types.SimpleNamespace(train=spots(140, seed=0), validation=spots(45, seed=1))
-
-
 def config(**settings) -> TrialConfig:
     return TrialConfig(
         **{
@@ -246,7 +230,7 @@ def test_too_little_memory_loses_the_trial_on_every_backend(splits, monkeypatch,
         raise error
 
     monkeypatch.setattr(keras.Model, "fit", fail)
-    with pytest.raises(TrialFailed, match="batch_size=32 and image_size=32") as failure:
+    with pytest.raises(TrialFailed, match="tiny with batch_size=32, image_size=32") as failure:
         train(config(), splits, on_epoch=ignore)
     assert failure.value.kind == "out_of_memory"
 

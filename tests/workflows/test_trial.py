@@ -18,7 +18,7 @@ from fer_search.serving.package import load_keras
 from fer_search.study.trials import TrialPruned, create_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows import worker
+from fer_search.workflows import plan, worker
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.finish import finish
 from fer_search.workflows.search import repair
@@ -39,7 +39,8 @@ def splits():
 def empty_store(tmp_path_factory):
     """A tracking store with its tables, which take a second to make."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
+    with contextlib.chdir(file.parent):  # artifacts go where one stands when it is made
+        MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
 
 
@@ -151,7 +152,7 @@ def test_however_training_ends_both_stores_say_so(
     def train(*_, **__):
         raise ends_with
 
-    monkeypatch.setattr(worker, "train", train)
+    monkeypatch.setattr(plan, "train", train)
     trial = study.take()
     is_mapped = state in ("PRUNED", "FAIL")
     with contextlib.nullcontext() if is_mapped else pytest.raises(type(ends_with)):

@@ -1,0 +1,207 @@
+"""The training of a network that somebody else builds, compiles and fits.
+
+The counterpart of `training` for KerasTuner's HyperModels: it hears of every epoch through a
+callback, keeps the best epoch's weights, and gives a model that can be stored like ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_search.config import EMOTIONS
+from fer_search.data.pictures import scaled
+from fer_search.data.splits import Splits
+from fer_search.errors import HyperModelError, TrialFailed
+from fer_search.model.classifier import dtype_policy
+from fer_search.model.epochs import OnBatch, insist_on_finite, predict
+from fer_search.model.memory import memory_permitting
+from fer_search.model.portable import foreign_objects
+from fer_search.model.training import OnEpoch, evaluate, start_afresh
+from fer_search.results import EpochMetrics, Evaluation, TrialResult
+
+_BATCH = 256
+_PROBE = 8
+
+
+def train_foreign(
+    name: str,
+    build: Callable[[], keras.Model],
+    fit: Callable[..., Any],
+    splits: Splits,
+    *,
+    epochs: int,
+    patience: int,
+    seed: int,
+    on_epoch: OnEpoch,
+    on_batch: OnBatch | None = None,
+) -> tuple[keras.Model, TrialResult]:
+    """Train a foreign network and evaluate the weights of its best epoch.
+
+    Args:
+        name: For messages.
+        build: Gives the compiled network, the same at every call: from pictures (B, s, s, 1) in
+            0..255 to probabilities (B, 7).
+        fit: Called with the network and Keras's `x` (N, s, s, 1) uint8, `y` (N,) int64, or one-hot
+            (N, 7) if the loss is categorical, `validation_data`, `epochs`, `callbacks`, `verbose`.
+        splits: Trained on `train`, chosen on `validation`; `test` is not touched.
+        epochs: The most to train.
+        patience: Training ends after so many without a better validation macro-F1.
+        seed: Of everything random in Keras.
+        on_epoch: Called after each epoch. Whatever it raises ends the training and passes through.
+        on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+
+    Returns:
+        The model to store, in float32 with the weights of the best epoch, and what it came to.
+
+    Raises:
+        HyperModelError: If `fit` does not hand its callbacks on.
+        TrialFailed: If the network does not fit faces and emotions or could not be loaded without
+            the code that built it, the loss is no longer finite, or memory does not suffice.
+    """
+    validation = splits.validation
+    with memory_permitting(name):
+        start_afresh(seed)
+        model = build()
+        try:
+            check(model, name)
+        except HyperModelError as error:  # other values may build a sound one
+            raise TrialFailed("hypermodel", error.message, error.hint) from error
+        one_hot = _takes_one_hot(model)
+        size = model.input_shape[1]
+        x, x_val = (scaled(split.images, size)[..., None] for split in (splits.train, validation))
+        y, y_val = (
+            np.eye(len(EMOTIONS), dtype=np.float32)[labels] if one_hot else labels
+            for labels in (splits.train.labels, validation.labels)
+        )
+        listener = _Listener(x_val[..., 0], validation.labels, len(y), patience, on_epoch, on_batch)
+        started = time.perf_counter()
+        fit(
+            model,
+            x=x,
+            y=y,
+            validation_data=(x_val, y_val),
+            epochs=epochs,
+            callbacks=[listener],
+            verbose=0,
+        )
+        seconds = time.perf_counter() - started
+        if not listener.history:
+            raise HyperModelError(
+                f"{name}: fit told of no epoch", hint="it must hand its callbacks to Model.fit"
+            )
+        with dtype_policy("float32"):
+            stored = build()
+        stored.set_weights(listener.weights)
+        result = TrialResult(
+            epochs=tuple(listener.history),
+            best_epoch=listener.best.epoch,
+            validation=evaluate(stored, validation.images, validation.labels),
+            train_seconds=seconds,
+            model_parameters=stored.count_params(),
+        )
+    return stored, result
+
+
+def check(model: Any, name: str) -> None:
+    """Refuse a network that could not be used or stored.
+
+    Args:
+        model: What a HyperModel built.
+        name: Of the HyperModel.
+
+    Raises:
+        HyperModelError: If it is no compiled network from square grey pictures to probabilities of
+            the emotions, or needs objects that are not Keras's own.
+    """
+    if not isinstance(model, keras.Model):
+        raise HyperModelError(
+            f"{name}: build gave a {type(model).__name__}, expected a keras.Model"
+        )
+    if not model.compiled:
+        raise HyperModelError(f"{name}: the model is not compiled", hint="compile it in build")
+    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    size = taken[1] if isinstance(taken, tuple) and len(taken) == 4 else None
+    if taken != (None, size, size, 1) or given != (None, len(EMOTIONS)) or size is None:
+        raise HyperModelError(
+            f"{name}: a model from {taken} to {given}, expected from (None, s, s, 1) to "
+            f"(None, {len(EMOTIONS)})",
+            hint="pictures are grey and square (s as in image_sizes), and there are "
+            f"{len(EMOTIONS)} emotions",
+        )
+    if strangers := foreign_objects(model):
+        raise HyperModelError(
+            f"{name}: the stored model would need code that is not Keras's: "
+            f"{', '.join(sorted(strangers))}",
+            hint="build it of Keras's own layers, so that it can be loaded and served anywhere",
+        )
+    pictures = np.random.default_rng(0).integers(0, 256, (_PROBE, size, size, 1)).astype(np.uint8)
+    answers = np.asarray(model.predict_on_batch(pictures), np.float32)
+    if answers.min() < 0 or not np.allclose(answers.sum(axis=1), 1, atol=0.05):
+        raise HyperModelError(
+            f"{name}: the outputs are no probabilities", hint="end the model with a softmax"
+        )
+
+
+def _takes_one_hot(model: keras.Model) -> bool:
+    loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
+    return loss.lower().replace("_", "").startswith("categorical")
+
+
+class _Listener(keras.callbacks.Callback):
+    """Validates after each epoch, tells of it, and keeps the best epoch's weights."""
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        n_training: int,
+        patience: int,
+        on_epoch: OnEpoch,
+        on_batch: OnBatch | None,
+    ) -> None:
+        super().__init__()
+        self._images, self._labels, self._n_training = images, labels, n_training
+        self._patience, self._on_epoch, self._on_batch = patience, on_epoch, on_batch
+        self._seconds = 0.0
+        self.history: list[EpochMetrics] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock of an epoch, counted from 0."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Stop the clock, so that validation does not count, and tell of the batch."""
+        self._seconds = time.perf_counter() - self._started
+        if self._on_batch:
+            steps = self.params.get("steps") or batch + 1
+            self._on_batch(len(self.history) + 1, batch + 1, steps)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Validate, and end training when epochs bring nothing better."""
+        number, logs = len(self.history) + 1, logs or {}
+        insist_on_finite(logs.get("loss", 0.0), number)
+        probabilities = np.asarray(predict(self.model, self._images, _BATCH), np.float32)
+        insist_on_finite(probabilities.sum(), number)
+        evaluation = Evaluation(self._labels, probabilities)
+        metrics = EpochMetrics(
+            epoch=number,
+            loss=logs.get("loss", 0.0),
+            accuracy=logs.get("accuracy", 0.0),
+            val_loss=evaluation.loss,
+            val_accuracy=evaluation.accuracy,
+            val_macro_f1=evaluation.macro_f1,
+            learning_rate=float(self.model.optimizer.learning_rate),
+            images_per_second=self._n_training / max(self._seconds, 1e-9),
+        )
+        self.history.append(metrics)
+        self.best = max(self.history, key=lambda epoch: epoch.val_macro_f1)
+        if self.best is metrics:
+            self.weights = self.model.get_weights()
+        self._on_epoch(metrics)
+        if number - self.best.epoch >= self._patience:
+            self.model.stop_training = True

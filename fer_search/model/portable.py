@@ -1,0 +1,54 @@
+"""Whether a stored model opens anywhere: it may be made of Keras's own objects only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def foreign_objects(model: keras.Model) -> set[str]:
+    """Name what in a model could not be loaded without the code that defined it.
+
+    How it was compiled does not count: stored models are loaded for inference.
+
+    Args:
+        model: Any Keras model.
+
+    Returns:
+        Names of classes and functions; `Lambda` stands for code inside the model, which Keras
+        refuses to run when it loads a file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the same things
+            config = keras.saving.serialize_keras_object(model)
+    except NotImplementedError:  # a subclass of Model that does not say what it is made of
+        return {type(model).__name__}
+    return set(_strangers(config))
+
+
+def _strangers(node: Any) -> Iterator[str]:
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _strangers(item)
+    if not isinstance(node, dict):
+        return
+    if "class_name" in node and "config" in node and (name := _stranger(node)):
+        yield name
+    for key, value in node.items():
+        if key != "compile_config":
+            yield from _strangers(value)
+
+
+def _stranger(node: dict[str, Any]) -> str:
+    """The name of what a node stands for, if Keras alone can not make it; else nothing."""
+    kind, module = node["class_name"], node.get("module") or ""
+    if kind in ("__lambda__", "Lambda"):
+        return "Lambda"
+    if kind == "function":
+        return str(node["config"])
+    is_kept = kind.startswith("__") or module.partition(".")[0] in ("keras", "builtins")
+    return "" if is_kept else str(kind)

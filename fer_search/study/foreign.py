@@ -1,0 +1,96 @@
+"""HyperModels of other people: found by name, searched like our own space.
+
+`-P hypermodel=package.module:Name` names a `keras_tuner.HyperModel`, an instance of one, or a
+function from `hp` to a compiled model. Its parameters are whatever it asks `hp` for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras_tuner
+
+from fer_search.config import EMOTIONS, SearchConfig
+from fer_search.errors import HyperModelError
+
+
+class _OfFunction(keras_tuner.HyperModel):
+    """A HyperModel whose models a function builds."""
+
+    def __init__(self, build: Callable[[keras_tuner.HyperParameters], Any]) -> None:
+        self.build = build
+        super().__init__()
+
+
+def find(search: SearchConfig) -> keras_tuner.HyperModel:
+    """Import the HyperModel that a search names.
+
+    A class is called with those of `input_shape` and `classes` that it takes, as KerasTuner's own
+    applications do.
+
+    Args:
+        search: With a `hypermodel`; `image_sizes` must be resolved, not `auto`.
+
+    Raises:
+        HyperModelError: If there is no such module or name, or it is something else.
+    """
+    where = search.hypermodel
+    module_name, _, name = where.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # modules that lie where the person typed
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it is there, but imports something that is not
+        raise HyperModelError(
+            f"hypermodel={where}: there is no module {error.name}",
+            hint=f"expected is a module that can be imported from {here}",
+        ) from error
+    try:
+        found = getattr(module, name)
+    except AttributeError as error:
+        raise HyperModelError(
+            f"hypermodel={where}: {module_name} has no {name}",
+            hint="expected is a keras_tuner.HyperModel, or a function from hp to a model",
+        ) from error
+    if isinstance(found, type) and issubclass(found, keras_tuner.HyperModel):
+        found = _made(found, search)
+    if isinstance(found, keras_tuner.HyperModel):
+        return found
+    if callable(found):
+        return _OfFunction(found)
+    raise HyperModelError(
+        f"hypermodel={where} is a {type(found).__name__}",
+        hint="expected is a keras_tuner.HyperModel, or a function from hp to a model",
+    )
+
+
+def example(search: SearchConfig) -> Any:
+    """Build the model of a HyperModel's default values.
+
+    Args:
+        search: As for `find`.
+
+    Raises:
+        HyperModelError: As for `find`.
+    """
+    return find(search).build(keras_tuner.HyperParameters())
+
+
+def _made(kind: type[keras_tuner.HyperModel], search: SearchConfig) -> keras_tuner.HyperModel:
+    size = int(search.image_sizes[0])
+    offered = {"input_shape": (size, size, 1), "classes": len(EMOTIONS)}
+    taken = inspect.signature(kind).parameters
+    try:
+        return kind(**{name: value for name, value in offered.items() if name in taken})
+    except TypeError as error:
+        raise HyperModelError(
+            f"hypermodel={search.hypermodel} can not be made: {error}",
+            hint="name an instance in your module, or a function from hp to a model",
+        ) from error

@@ -1,0 +1,102 @@
+"""Our space and our training as a HyperModel, for people who search with KerasTuner.
+
+    tuner = keras_tuner.Hyperband(EmotionHyperModel(SearchConfig(…)),
+                                  objective=keras_tuner.Objective("val_macro_f1", "max"))
+    tuner.search(x, y, validation_data=(x_val, y_val))
+
+KerasTuner needs `tensorboard` to be installed for that. This program does not use it: it asks Optuna. That the same space and training serve both makes a
+comparison of the two fair.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any, cast
+
+import keras
+import keras_tuner
+import numpy as np
+
+from fer_search.config import SearchConfig, TrialConfig
+from fer_search.data.splits import Splits
+from fer_search.model import classifier, training
+from fer_search.results import EpochMetrics
+from fer_search.study.space import suggest
+
+
+class EmotionHyperModel(keras_tuner.HyperModel):
+    """The networks of a search.
+
+    Args:
+        search: What may be sampled; `image_sizes` must be given, not `auto`.
+        seed: Of every trial.
+    """
+
+    def __init__(self, search: SearchConfig, seed: int = 0) -> None:
+        super().__init__()
+        self._search = search
+        self._seed = seed
+        self._policy = keras.config.dtype_policy()
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Build a network, not compiled: its optimizer needs to know the number of steps."""
+        keras.config.set_dtype_policy(self._policy)  # tuners clear the session, and it with it
+        return classifier.build(self._config(hp))
+
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        validation_data: tuple[np.ndarray, np.ndarray],
+        epochs: int | None = None,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **_options: Any,
+    ) -> dict[str, float]:
+        """Train as a trial of ours is trained.
+
+        Args:
+            hp: Of the trial.
+            model: What `build` gave.
+            x: Faces (N, 48, 48), uint8.
+            y: Emotions (N,), values in [0, 7).
+            validation_data: The same for validation.
+            epochs: The last epoch; by default that of the search.
+            initial_epoch: Epochs that the model has been trained for.
+            callbacks: Hear of each epoch, as those of `Model.fit` do.
+
+        Returns:
+            The metrics of the best epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy` and
+            `val_macro_f1`.
+        """
+        config = self._config(hp).model_copy(update={"epochs": epochs or self._search.epochs})
+        sets = [
+            types.SimpleNamespace(images=images, labels=labels)
+            for images, labels in ((x, y), validation_data)
+        ]
+        splits = cast(Splits, types.SimpleNamespace(train=sets[0], validation=sets[1]))
+        if not initial_epoch:
+            classifier.calibrate(model, x[:: max(1, len(x) // 256)])
+        listeners = keras.callbacks.CallbackList(list(callbacks), model=model)
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            listeners.on_epoch_end(metrics.epoch - 1, _logs(metrics))
+
+        listeners.on_train_begin()
+        _, result = training.train(
+            config, splits, on_epoch=on_epoch, model=model, first_epoch=initial_epoch + 1
+        )
+        listeners.on_train_end()
+        return _logs(max(result.epochs, key=lambda epoch: epoch.val_macro_f1))
+
+    def _config(self, hp: keras_tuner.HyperParameters) -> TrialConfig:
+        return suggest(hp, search=self._search, seed=self._seed)
+
+
+def _logs(metrics: EpochMetrics) -> dict[str, float]:
+    names = ("loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1")
+    return {name: getattr(metrics, name) for name in names}

@@ -1,0 +1,72 @@
+"""What a worker does for a trial: train our network, or one that a foreign HyperModel builds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import NONE, SearchConfig, TrialConfig
+from fer_search.data.splits import Splits
+from fer_search.model.foreign_training import train_foreign
+from fer_search.model.preview import preview
+from fer_search.model.training import train
+from fer_search.study import foreign
+from fer_search.study.space import suggest
+from fer_search.study.trials import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A trial before it is trained."""
+
+    params: Mapping[str, Any]
+    """What is tried, by names as MLflow shows them; a foreign `fit` may add to it."""
+    train: Callable[..., Any]
+    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does."""
+    pictures: Callable[[Splits], dict[str, np.ndarray]]
+    """What the network sees, for a figure; nothing if that is not known."""
+
+
+def plan(trial: Trial, search: SearchConfig) -> Plan:
+    """Read what the study suggests.
+
+    Args:
+        trial: Of which the values are asked.
+        search: Its study's settings.
+
+    Raises:
+        HyperModelError: If a foreign HyperModel can not be found.
+    """
+    return _ours(trial, search) if search.hypermodel == NONE else _foreign(trial, search)
+
+
+def _ours(trial: Trial, search: SearchConfig) -> Plan:
+    config = suggest(trial.hyperparameters, search=search, seed=trial.seed)
+    return Plan(
+        params=config.to_params(),
+        train=functools.partial(train, config),
+        pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
+    )
+
+
+def _foreign(trial: Trial, search: SearchConfig) -> Plan:
+    hypermodel, hp = foreign.find(search), trial.hyperparameters
+    hypermodel.build(hp)  # asks for its values
+    hp.values["hypermodel"] = search.hypermodel
+    return Plan(
+        params=hp.values,
+        train=functools.partial(
+            train_foreign,
+            search.hypermodel,
+            functools.partial(hypermodel.build, hp),
+            functools.partial(hypermodel.fit, hp),
+            epochs=search.epochs,
+            patience=TrialConfig.model_fields["patience"].default,
+            seed=trial.seed,
+        ),
+        pictures=lambda _splits: {},
+    )

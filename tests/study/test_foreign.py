@@ -1,0 +1,71 @@
+import keras_tuner
+import pytest
+
+from fer_search.config import SearchConfig
+from fer_search.errors import HyperModelError
+from fer_search.model.foreign_training import check
+from fer_search.study import foreign
+
+MODULE = """
+import keras_tuner
+
+class Mine(keras_tuner.HyperModel):
+    def build(self, hp):
+        return hp.Int("units", 1, 9)
+
+class Greedy(keras_tuner.HyperModel):
+    def __init__(self, appetite):
+        super().__init__()
+
+instance = Mine()
+
+def build(hp):
+    return hp.Choice("kind", ["a", "b"])
+
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(own_home):
+    (own_home / "someones.py").write_text(MODULE)
+    (own_home / "broken.py").write_text("import nowhere_at_all")
+
+
+def search(hypermodel):
+    return SearchConfig(hypermodel=hypermodel, image_sizes="48")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("someones:Mine", 1), ("someones:instance", 1), ("someones:build", "a")]
+)
+def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
+    hypermodel = foreign.find(search(name))
+    assert isinstance(hypermodel, keras_tuner.HyperModel)
+    assert hypermodel.build(keras_tuner.HyperParameters()) == value
+    assert foreign.example(search(name)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere.at:All", "there is no module nowhere"),
+        ("someones:Missing", "someones has no Missing"),
+        ("someones:number", "is a int"),
+        ("someones:Greedy", "can not be made: .*appetite"),
+    ],
+)
+def test_what_is_no_hypermodel_is_refused(name, said):
+    with pytest.raises(HyperModelError, match=said):
+        foreign.find(search(name))
+
+
+def test_a_module_that_misses_something_itself_shows_its_own_error():
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        foreign.find(search("broken:Model"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["HyperResNet", "HyperXception"])
+def test_keras_tuners_own_applications_fit_as_they_are(name):
+    check(foreign.example(search(f"keras_tuner.applications:{name}")), name)
