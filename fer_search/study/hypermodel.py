@@ -4,8 +4,8 @@
                                   objective=keras_tuner.Objective("val_macro_f1", "max"))
     tuner.search(x, y, validation_data=(x_val, y_val))
 
-KerasTuner needs `tensorboard` to be installed for that. This program does not use it: it asks Optuna. That the same space and training serve both makes a
-comparison of the two fair.
+On TensorFlow, KerasTuner's tuners need `tensorboard` to be installed. This program does not use
+them: it asks Optuna. That one space and one training serve both makes a comparison fair.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@ import pytest
 
 from fer_search.config import SearchConfig
 from fer_search.errors import HyperModelError
-from fer_search.model.foreign_training import check
 from fer_search.study import foreign
 
 MODULE = """
@@ -63,9 +62,3 @@ def test_what_is_no_hypermodel_is_refused(name, said):
 def test_a_module_that_misses_something_itself_shows_its_own_error():
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
         foreign.find(search("broken:Model"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["HyperResNet", "HyperXception"])
-def test_keras_tuners_own_applications_fit_as_they_are(name):
-    check(foreign.example(search(f"keras_tuner.applications:{name}")), name)
