@@ -136,6 +136,32 @@ class Evaluation:
         suffix = f"_views{views}" if views > 1 else ""
         return {f"{prefix}_{name}{suffix}": value for name, value in values.items()}
 
+    def intervals(
+        self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    ) -> dict[str, tuple[float, float]]:
+        """Percentile bootstrap over pictures (Efron and Tibshirani 1993, chapter 13).
+
+        A resample of pictures is a multinomial draw from the cells of the confusion matrix.
+
+        Args:
+            confidence: Share of the resamples that an interval covers, in (0, 1).
+            resamples: At least 1.
+            seed: Of the draws.
+
+        Returns:
+            Lowest and highest value of `accuracy`, `macro_f1` and every `f1_<emotion>`.
+        """
+        n, cells = len(self.labels), self.confusion.ravel()
+        drawn = np.random.default_rng(seed).multinomial(n, cells / n, resamples)
+        matrices = drawn.reshape(-1, *self.confusion.shape)
+        hits = matrices.diagonal(axis1=1, axis2=2)
+        f1 = _ratio(2 * hits, matrices.sum(axis=1) + matrices.sum(axis=2))
+        values = {"accuracy": hits.sum(axis=1) / n, "macro_f1": f1.mean(axis=1)}
+        values |= {f"f1_{name}": f1[:, i] for i, name in enumerate(EMOTIONS)}
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        ends = {name: np.quantile(drawn, tails) for name, drawn in values.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
     def report(self) -> dict[str, Mapping[str, float]]:
         """Precision, recall, F1 and number of pictures per emotion, and the headline numbers."""
         support = self.confusion.sum(axis=1)
@@ -211,5 +237,5 @@ def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """`part / whole`, 0 where `whole` is 0."""
-    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
     return ratio

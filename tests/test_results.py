@@ -79,3 +79,26 @@ def test_the_best_trial_is_complete_and_the_earliest_of_equals():
     ]  # fmt: skip
     assert best_of(points).number == 1
     assert best_of(points[:1]) is None
+
+
+def test_intervals_are_those_of_resampled_pictures():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 7, 400)
+    right = rng.random(400) < 0.6
+    predicted = np.where(right, labels, rng.integers(0, 7, 400))
+    evaluation = Evaluation(labels, np.eye(7)[predicted])
+    found = evaluation.intervals(resamples=4000)
+    again = []
+    for _ in range(1000):
+        chosen = rng.integers(0, 400, 400)
+        again.append(Evaluation(labels[chosen], np.eye(7)[predicted[chosen]]).metrics("x"))
+    for name, (low, high) in found.items():
+        expected = np.quantile([metrics[f"x_{name}"] for metrics in again], [0.025, 0.975])
+        np.testing.assert_allclose((low, high), expected, atol=0.02)
+        assert low < evaluation.metrics("x")[f"x_{name}"] < high
+
+
+def test_an_emotion_without_pictures_has_an_interval_of_zero():
+    evaluation = Evaluation(np.zeros(9, int), np.eye(7)[[0] * 9])
+    assert evaluation.intervals()["f1_sad"] == (0, 0)
+    assert evaluation.intervals()["accuracy"] == (1, 1)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fer_search.config import CLEANED, SearchConfig
-from fer_search.data import sources
+from fer_search.data import sources, votes
 from fer_search.data.splits import Splits, split
-from fer_search.data.votes import not_faces
 
 
 def prepare(search: SearchConfig) -> Splits:
@@ -23,5 +22,6 @@ def prepare(search: SearchConfig) -> Splits:
     faces = sources.load(search.data, seed=search.seed)
     unwanted = {}
     if search.faces == CLEANED:
-        unwanted = {"in train that are no faces": not_faces(Path(search.votes), faces.origins)}
+        cast = votes.read(Path(search.votes), faces.origins, faces.labels)
+        unwanted = {"in train that are no faces": votes.not_faces(cast, faces.origins)}
     return split(faces, limit=search.limit, seed=search.seed, unwanted=unwanted)

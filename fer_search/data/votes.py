@@ -7,44 +7,92 @@ choices. `preparation.py` drops from training what most of them called so, if `f
 from __future__ import annotations
 
 import csv
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from fer_search.config import EMOTIONS
+from fer_search.data.folders import EMOTION_NAMES
 from fer_search.errors import DataError
 
+_log = logging.getLogger(__name__)
+
 _NO_FACE = "nf"
+_LEAST_AGREEMENT = 0.5
+"""Share of pictures on which votes and labels should agree; by chance they do on a sixth."""
+
+_Votes = Mapping[str, int]
+"""Choice, in lower case, to its number of votes."""
 
 
-def not_faces(file: Path, origins: np.ndarray) -> np.ndarray:
+def not_faces(votes: Mapping[str, _Votes], origins: np.ndarray) -> np.ndarray:
     """Find the pictures that more than half of the taggers called no face.
+
+    Args:
+        votes: What `read` gave.
+        origins: Paths of the pictures within their source, (N,) strings.
+
+    Returns:
+        Rising positions in `origins`.
+    """
+    unwanted = [path for path, cast in votes.items() if 2 * cast[_NO_FACE] > sum(cast.values())]
+    return np.flatnonzero(np.isin(origins, unwanted))
+
+
+def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the pictures with votes whose label is the emotion with most votes.
+
+    Args:
+        votes: What `read` gave.
+        origins: Paths of the pictures within their source, (N,) strings.
+        labels: Shape (N,), index into `EMOTIONS`.
+    """
+    label_of = dict(zip(origins.tolist(), labels.tolist(), strict=True))
+    known = [path for path in votes if path in label_of]
+    agreed = [EMOTION_NAMES.get(_first(votes[p])) == EMOTIONS[label_of[p]] for p in known]
+    return float(np.mean(agreed))
+
+
+def read(file: Path, origins: np.ndarray, labels: np.ndarray) -> dict[str, _Votes]:
+    """Read the votes on the pictures of a source, and warn if they seem to be on others.
 
     Args:
         file: A CSV with the column `path`, as the origins tell it (`train/happy/Training_3.jpg`),
             and a column of votes for each choice, among them `NF`.
         origins: Paths of the pictures within their source, (N,) strings.
+        labels: Shape (N,), index into `EMOTIONS`.
 
     Returns:
-        Rising positions in `origins`.
+        Path to the votes for each choice.
 
     Raises:
         DataError: If it is no such file, or has votes on none of the pictures.
     """
-    named = _named(file)
-    if not np.isin(origins, list(named)).any():
+    votes = _read(file)
+    if not np.isin(origins, list(votes)).any():
         example = origins[0] if len(origins) else "none"
         raise DataError(
             f"votes={file}: no path in it is one of the data, e.g. {example}",
             hint="expected are paths within the folder of the data, with forward slashes",
         )
-    return np.flatnonzero(
-        np.isin(origins, [path for path, is_face in named.items() if not is_face])
-    )
+    if (share := agreement(votes, origins, labels)) < _LEAST_AGREEMENT:
+        _log.warning(
+            "votes=%s: what most taggers saw is the label of %.0f %% of the pictures only; "
+            "FER+ and FER2013 agree on far more. Are these the votes on other pictures?",
+            file,
+            100 * share,
+        )
+    return votes
 
 
-def _named(file: Path) -> dict[str, bool]:
-    """Path to whether it is a face."""
-    faces: dict[str, bool] = {}
+def _first(cast: _Votes) -> str:
+    return max(cast, key=lambda choice: cast[choice])
+
+
+def _read(file: Path) -> dict[str, _Votes]:
+    votes: dict[str, _Votes] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened)
@@ -58,8 +106,7 @@ def _named(file: Path) -> dict[str, bool]:
             for row in reader:
                 cells = dict(zip(header, row, strict=True))
                 path = cells.pop("path")
-                votes = {choice: int(count) for choice, count in cells.items()}
-                faces[path] = 2 * votes[_NO_FACE] <= sum(votes.values())
+                votes[path] = {choice: int(count) for choice, count in cells.items()}
     except ValueError as error:
         raise DataError(
             f"votes={file}, line {reader.line_num}: {error}",
@@ -69,4 +116,4 @@ def _named(file: Path) -> dict[str, bool]:
         raise DataError(
             f"votes={file} can not be opened: {error.strerror}", hint="check the path"
         ) from error
-    return faces
+    return votes

@@ -6,10 +6,13 @@ into the status of a run is `STATUS`.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -84,6 +87,13 @@ class LoggedRun:
         """Store matplotlib figures by file name, replacing earlier ones."""
         for name, figure in figures.items():
             self.client.log_figure(self.run_id, figure, name)
+
+    def log_arrays(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        """Store arrays, without pickled types, as an `.npz` file, replacing an earlier one."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+            self.client.log_artifact(self.run_id, str(file))
 
     def log_json(self, value: Any, name: str) -> None:
         """Store a value as a JSON file, replacing an earlier one."""

@@ -104,6 +104,10 @@ def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPo
     model = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
     views = evaluate_views(model, splits.test.images, evaluation, study.search.views)
+    of_views = {1: evaluation} | views
+    arrays = {f"probabilities_views{n}": e.probabilities for n, e in of_views.items()}
+    arrays |= {"origins": splits.test.origins, "labels": evaluation.labels}
+    study_run.log_arrays(arrays, "test_predictions.npz")
     _log_test(study_run, evaluation, views, best, openings)
 
 
@@ -121,6 +125,7 @@ def _log_test(
     study_run.log_metrics(metrics, step=len(openings), at=time.time())
     study_run.log_json(list(openings), "test_openings.json")
     study_run.log_json(evaluation.report(), "test_classification_report.json")
+    study_run.log_json(evaluation.intervals(), "test_intervals.json")
     study_run.log_figures(
         {
             "test_confusion_matrix.png": figures.confusion_matrix(evaluation, title),

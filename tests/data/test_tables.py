@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from fer_search.config import EMOTIONS
 from fer_search.data import tables
 from fer_search.data.sources import load
+from fer_search.data.splits import split
 from fer_search.errors import DataError
 
 ORIGINAL = "emotion,pixels,Usage"
@@ -94,3 +97,24 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path, content: bytes, said: 
     file.write_bytes(content)
     with pytest.raises(DataError, match=said):
         load(str(file), seed=1)
+
+
+@pytest.mark.slow
+def test_the_real_table_gives_the_same_splits_as_the_real_folder(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpack = [sys.executable, shared / "data/unpack.py", "--to", tmp_path / "kagglehub"]
+    subprocess.run(unpack, check=True)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
+    faces = load("fer2013", seed=1)
+    usage = {part: name for name, part in tables.USAGES.items()}
+    lines = [KAGGLE]
+    for image, label, part in zip(faces.images, faces.labels, faces.splits, strict=True):
+        number = tables.CHALLENGE.index(EMOTIONS[label])
+        lines.append(f"{number}, {usage[part]}, {' '.join(map(str, image.ravel()))}")
+    file = tmp_path / "icml_face_data.csv"
+    file.write_text("\n".join(lines))
+    one, other = (split(load(data, seed=1), limit=0, seed=1) for data in ("fer2013", str(file)))
+    assert one.test_digest == other.test_digest
+    assert one.train_digest == other.train_digest
+    assert one.report["counts"] == other.report["counts"]

@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_search.config import SearchConfig
+from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.data.preparation import prepare
-from fer_search.data.votes import not_faces
+from fer_search.data.votes import agreement, not_faces, read
 from fer_search.errors import DataError
 
+HAPPY, SAD = EMOTIONS.index("happy"), EMOTIONS.index("sad")
 HEADER = "path,neutral,happiness,unknown,NF"
 
 
-def votes(folder: Path, *rows: str, header: str = HEADER) -> Path:
+def write(folder: Path, *rows: str, header: str = HEADER) -> Path:
     file = folder / "votes.csv"
     file.write_text("\n".join([header, *rows]) + "\n")
     return file
@@ -21,14 +22,30 @@ def votes(folder: Path, *rows: str, header: str = HEADER) -> Path:
 
 def test_what_most_taggers_call_no_face_is_found(tmp_path: Path) -> None:
     origins = np.array(["train/sad/1.jpg", "train/sad/2.jpg", "train/sad/3.jpg", "train/sad/4.jpg"])
-    file = votes(
+    file = write(
         tmp_path,
         "train/sad/2.jpg,0,0,4,6",
         "train/sad/1.jpg,5,0,0,5",
         "elsewhere.jpg,0,0,0,10",
         "train/sad/4.jpg,0,0,0,10",
     )
-    assert not_faces(file, origins).tolist() == [1, 3]
+    votes = read(file, origins, np.full(4, SAD))
+    assert not_faces(votes, origins).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(("label", "share"), [(HAPPY, 0.75), (SAD, 0.25)])
+def test_votes_on_other_pictures_are_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, label: int, share: float
+) -> None:
+    origins = np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "not voted on.jpg"])
+    rows = [f"{name}.jpg,0,9,1,0,0" for name in "abc"]
+    file = write(
+        tmp_path, *rows, "d.jpg,0,0,9,0,0", header="path,neutral,happiness,sadness,unknown,NF"
+    )
+    votes = read(file, origins, np.full(5, label))
+    assert agreement(votes, origins, np.full(5, label)) == share
+    warned = "label of 25 % of the pictures only" in caplog.text
+    assert warned == (share < 0.5)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +60,13 @@ def test_what_most_taggers_call_no_face_is_found(tmp_path: Path) -> None:
 )
 def test_other_files_are_refused(tmp_path: Path, row: str, header: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        not_faces(votes(tmp_path, row, header=header), np.array(["a.jpg"]))
+        read(write(tmp_path, row, header=header), np.array(["a.jpg"]), np.array([0]))
 
 
 def test_no_faces_leave_training_alone_and_the_report_says_so(tmp_path: Path, write_folder) -> None:
     root = write_folder(tmp_path / "faces", parts=("train", "validation", "test"))
     paths = [path.relative_to(root).as_posix() for path in root.rglob("happy/*")]
-    file = votes(tmp_path, *[f"{path},0,0,0,10" for path in paths if path[-5] == "0"])
+    file = write(tmp_path, *[f"{path},0,0,0,10" for path in paths if path[-5] == "0"])
     original = SearchConfig(data=str(root))
     cleaned = SearchConfig(data=str(root), faces="cleaned", votes=str(file))
     before, after = prepare(original), prepare(cleaned)
@@ -58,13 +75,3 @@ def test_no_faces_leave_training_alone_and_the_report_says_so(tmp_path: Path, wr
     assert before.validation.origins.tolist() == after.validation.origins.tolist()
     assert after.report["dropped"]["in train that are no faces"]["count"] == 1
     assert before.train_digest != after.train_digest
-
-
-@pytest.mark.slow
-def test_the_real_votes_name_the_real_non_faces(shared: Path, tmp_path: Path) -> None:
-    import zipfile
-
-    names = zipfile.ZipFile(shared / "data/fer2013.zip").namelist()
-    origins = np.array([name for name in names if name.endswith(".jpg")])
-    found = origins[not_faces(shared / "data/ferplus_votes.csv", origins)]
-    assert sum("Training" in name for name in found) == 148

@@ -105,6 +105,13 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     predicted = model.predict(splits.test.images[..., None], verbose=0).argmax(1)
     assert score.metrics["test_accuracy"] == pytest.approx((predicted == splits.test.labels).mean())
     assert 0 < score.metrics["test_macro_f1_views2"] < 1
+    file = client.download_artifacts(study_run.run_id, "test_predictions.npz")
+    with np.load(file, allow_pickle=False) as kept:
+        assert set(kept) == {
+            "origins", "labels", "probabilities_views1", "probabilities_views2",
+        }  # fmt: skip
+        assert (kept["probabilities_views1"].argmax(1) == predicted).all()
+        assert kept["origins"].tolist() == splits.test.origins.tolist()
     assert score.tags["test_openings"] == "1"
     assert client.get_model_version_by_alias("fer-emotion", "challenger").version == version.version
     finish(study, study_run, splits, timed_out=False)
