@@ -2,12 +2,12 @@
 
 from hypothesis import strategies as st
 
-from fer_search import config
+from fer_search import config, trial_config
 
 _FRACTION = st.floats(0, 0.5, allow_nan=False)
 
 augmentations = st.builds(
-    config.Augmentation,
+    trial_config.Augmentation,
     rotation=st.floats(0, 45),
     shift=_FRACTION,
     zoom=_FRACTION,
@@ -53,7 +53,7 @@ _settings = st.fixed_dictionaries(
 )
 
 trial_configs = st.builds(
-    lambda settings, remedy: config.TrialConfig(**settings | remedy), _settings, _remedies
+    lambda settings, remedy: trial_config.TrialConfig(**settings | remedy), _settings, _remedies
 )
 
 search_configs = st.builds(

@@ -16,7 +16,9 @@ LAYERS = [
     {"model"},
     {"data", "runtime"},
     {"results"},
+    {"trial_config"},
     {"config", "processes"},
+    {"settings"},
     {"errors"},
 ]
 HOMES = {

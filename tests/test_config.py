@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from strategies import search_configs, trial_configs
 
-from fer_search.config import DEMO, SearchConfig, TrialConfig, weights_for
+from fer_search.config import DEMO, SearchConfig, weights_for
 from fer_search.errors import ConfigError
+from fer_search.trial_config import TrialConfig
 
 
 @given(trial_configs)

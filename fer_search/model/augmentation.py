@@ -1,8 +1,8 @@
-"""How training pictures are varied: one Keras layer for each kind of `config.Augmentation`.
+"""How training pictures are varied: one Keras layer for each kind of `trial_config.Augmentation`.
 
 `classifier` puts the layers in front of the network, in the training view only. They compute in
 float32 whatever the precision of training, because bfloat16 has no room for coordinates, and they
-keep pixels within 0..255. A new kind is a field of `config.Augmentation` and an entry here.
+keep pixels within 0..255. A new kind is a field of `trial_config.Augmentation` and an entry here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_search.config import Augmentation
+from fer_search.trial_config import Augmentation
 
 _PIXELS = (0, 255)
 _FILL = "nearest"

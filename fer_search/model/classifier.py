@@ -20,9 +20,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from fer_search.config import EMOTIONS, FACE_SIZE, TrialConfig
+from fer_search.config import EMOTIONS, FACE_SIZE
 from fer_search.model import augmentation
 from fer_search.model.backbones import BACKBONES, NO_WEIGHTS, unfreeze
+from fer_search.trial_config import TrialConfig
 
 _NORM = "norm"
 _CALIBRATION_BATCH = 32

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras.optimizers import schedules
 
-from fer_search.config import TrialConfig
+from fer_search.trial_config import TrialConfig
 
 _AVERAGING_STARTS = 9
 """The average of the weights spans a tenth of the steps so far until its decay is reached."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_search.config import EMOTIONS, TrialConfig
+from fer_search.config import EMOTIONS
 from fer_search.model import augmentation
+from fer_search.trial_config import TrialConfig
 
 N_VARIANTS = 4
 

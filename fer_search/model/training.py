@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from fer_search import runtime
-from fer_search.config import TrialConfig
 from fer_search.data.batches import Batches
 from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
@@ -21,6 +20,7 @@ from fer_search.data.weights import class_weights
 from fer_search.model import classifier, epochs, optimizers
 from fer_search.model.memory import memory_permitting
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
+from fer_search.trial_config import TrialConfig
 
 OnEpoch = Callable[[EpochMetrics], None]
 

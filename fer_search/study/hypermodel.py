@@ -18,11 +18,12 @@ import keras
 import keras_tuner
 import numpy as np
 
-from fer_search.config import SearchConfig, TrialConfig
+from fer_search.config import SearchConfig
 from fer_search.data.splits import Splits
 from fer_search.model import classifier, training
 from fer_search.results import EpochMetrics
 from fer_search.study.space import suggest
+from fer_search.trial_config import TrialConfig
 
 
 class EmotionHyperModel(keras_tuner.HyperModel):

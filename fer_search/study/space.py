@@ -13,8 +13,9 @@ from typing import Any
 
 import keras_tuner
 
-from fer_search.config import NONE, STAGES, Augmentation, SearchConfig, TrialConfig, weights_for
+from fer_search.config import NONE, STAGES, SearchConfig, weights_for
 from fer_search.study import foreign
+from fer_search.trial_config import Augmentation, TrialConfig
 
 _SMALLEST_POOLED = 64
 """Pixels from which VGG16's last feature map has more than one pixel."""

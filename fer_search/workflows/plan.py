@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_search.config import NONE, SearchConfig, TrialConfig
+from fer_search.config import NONE, SearchConfig
 from fer_search.data.splits import Splits
 from fer_search.model.foreign_training import train_foreign
 from fer_search.model.preview import preview
@@ -17,6 +17,7 @@ from fer_search.model.training import train
 from fer_search.study import foreign
 from fer_search.study.space import suggest
 from fer_search.study.trials import Trial
+from fer_search.trial_config import TrialConfig
 
 
 @dataclasses.dataclass(frozen=True)

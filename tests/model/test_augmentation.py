@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from fer_search.config import Augmentation
 from fer_search.model import augmentation
 from fer_search.model.augmentation import AUGMENTATIONS
+from fer_search.trial_config import Augmentation
 
 STRENGTHS = {
     "rotation": 20,

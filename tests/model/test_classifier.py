@@ -5,9 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from fer_search.config import POOLINGS, Augmentation, TrialConfig
+from fer_search.config import POOLINGS
 from fer_search.model import classifier
 from fer_search.model.backbones import BACKBONES
+from fer_search.trial_config import Augmentation, TrialConfig
 
 NAMES = ["tiny", "vgg16", pytest.param("resnet50", marks=pytest.mark.slow)]
 ALL_KINDS = Augmentation(

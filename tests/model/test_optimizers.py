@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from fer_search import config
-from fer_search.config import TrialConfig
 from fer_search.model import optimizers
 from fer_search.model.optimizers import OPTIMIZERS, SCHEDULES
+from fer_search.trial_config import TrialConfig
 
 STEPS = 200
 

@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from fer_search.config import Augmentation, TrialConfig
 from fer_search.errors import TrialFailed
 from fer_search.model import classifier, epochs, training
 from fer_search.model.training import evaluate, loss, train
+from fer_search.trial_config import Augmentation, TrialConfig
 
 
 def config(**settings) -> TrialConfig:

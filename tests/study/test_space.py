@@ -4,11 +4,12 @@ import keras_tuner
 import optuna
 import pytest
 
-from fer_search.config import BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig, TrialConfig
+from fer_search.config import BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig
 from fer_search.errors import ConfigError
 from fer_search.study import samplers
 from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
 from fer_search.study.space import declare, known_good, settled, suggest
+from fer_search.trial_config import TrialConfig
 
 FULL = SearchConfig(image_sizes="48,96", backbones="vgg16,resnet50")
 
