@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers import schedules
 
 from fer_search.trial_config import TrialConfig
@@ -141,14 +142,19 @@ class TrialOptimizer(keras.Optimizer):
     def averaged(self) -> Iterator[None]:
         """Put the averages into the weights for a while; without averages, do nothing."""
         weights = self._trainable_variables if self._ema_decay else []
-        raw = [keras.ops.convert_to_numpy(weight) for weight in weights]
-        for weight, average in zip(weights, self._averages, strict=True):
+        # Copies: two variables that share memory are a trap on JAX, which reuses it in each step.
+        raw, averages = ([_copied(each) for each in them] for them in (weights, self._averages))
+        for weight, average in zip(weights, averages, strict=True):
             weight.assign(average)
         try:
             yield
         finally:
             for weight, value in zip(weights, raw, strict=True):
                 weight.assign(value)
+
+
+def _copied(weight: keras.Variable) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(weight))
 
 
 class _AdamW(TrialOptimizer, keras.optimizers.Adam):

@@ -1,5 +1,10 @@
+import importlib.util
 import math
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -167,6 +172,18 @@ def test_focal_loss_is_cross_entropy_that_forgets_what_is_known(gamma):
 def test_what_is_easy_is_learned_with_every_lever(splits, settings):
     _, result = train(config(epochs=10, **settings), splits, on_epoch=ignore)
     assert result.objective > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_weights_can_be_averaged_on_jax():
+    node = f"{__file__}::test_what_is_easy_is_learned_with_every_lever[clip_norm]"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow", node]
+    done = subprocess.run(
+        command, env=os.environ | {"KERAS_BACKEND": "jax"}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout
 
 
 class Pruned(RuntimeError):
