@@ -8,7 +8,6 @@ Run it in an installed environment, from the project's folder; FER2013 is fetche
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from fer_search.config import EMOTIONS
 from fer_search.data import sources, votes
-from fer_search.data.duplicates import PARTS
+from fer_search.data.duplicates import PARTS, identities
 from fer_search.data.splits import split
 
 NAMES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
@@ -61,7 +60,7 @@ def main() -> None:
         "in PublicTest and in PrivateTest": [(g[0], EMOTIONS[labels[g[-1]]]) for g in shared],
         "nearly blank": [(i, EMOTIONS[labels[i]]) for i in blank],
     }
-    if share > 0.5:  # else they are votes on other pictures
+    if share > votes.LEAST_AGREEMENT:  # else they are votes on other pictures
         rows["no face (FER+)"] = [(i, EMOTIONS[labels[i]]) for i in no_face]
     options.picture.parent.mkdir(parents=True, exist_ok=True)
     drawn(rows, images).savefig(options.picture, dpi=110)
@@ -71,8 +70,8 @@ def main() -> None:
 def same_pixels(images: np.ndarray) -> list[list[int]]:
     """Positions of equal pictures, for every picture that occurs more than once."""
     groups = defaultdict(list)
-    for i, image in enumerate(images):
-        groups[hashlib.blake2b(image, digest_size=16).digest()].append(i)
+    for i, same in enumerate(identities(images).tolist()):
+        groups[same].append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -45,7 +45,8 @@ def main() -> None:
     client = MlflowClient()
     runtime.configure("float32")
     wanted = f"tags.`optuna.study` = '{options.study}'"
-    runs = client.search_runs(["0"], wanted, order_by=["attributes.start_time ASC"])
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time ASC"])
     (study_run,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     trials = [run for run in runs if run is not study_run]
     print_trials(trials)
@@ -54,20 +55,28 @@ def main() -> None:
 
 
 def print_trials(trials: list[Run]) -> None:
-    """A row for each trial."""
-    print(f"\n| trial | ended | epochs | val macro-F1 | val accuracy | {' | '.join(PARAMS)} |")
+    """A row for each trial; a pruned one has the scores of its last epoch."""
+    print(f"\n| trial | ended | best epoch | val macro-F1 | val accuracy | {' | '.join(PARAMS)} |")
     print("|" + " --- |" * (len(PARAMS) + 5))
     for run in trials:
         metrics, tags = run.data.metrics, run.data.tags
         cells = [
             tags["optuna.trial_number"],
             tags["optuna.trial_state"],
-            f"{metrics.get('best_epoch', 0):.0f}" if "best_epoch" in metrics else "",
-            f"{metrics.get('val_macro_f1', metrics.get('epoch/val_macro_f1', 0)):.4f}",
-            f"{metrics.get('val_accuracy', metrics.get('epoch/val_accuracy', 0)):.4f}",
-            *(run.data.params.get(name, "")[:7] for name in PARAMS),
+            short(metrics.get("best_epoch", "")),
+            short(metrics.get("val_macro_f1", metrics.get("epoch/val_macro_f1", ""))),
+            short(metrics.get("val_accuracy", metrics.get("epoch/val_accuracy", ""))),
+            *(short(run.data.params.get(name, "")) for name in PARAMS),
         ]
         print(f"| {' | '.join(cells)} |")
+
+
+def short(value: Any) -> str:
+    """A number with four digits that count; anything else as it is."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return str(value)
 
 
 def print_test(client: MlflowClient, study_run: Run) -> None:

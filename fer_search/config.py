@@ -167,12 +167,6 @@ class SearchConfig(Frozen):
             raise ValueError("expected at least one size, e.g. 48,96, or auto")
         return sizes
 
-    @pydantic.model_validator(mode="after")
-    def _votes_are_used(self) -> Self:
-        if (self.faces == CLEANED) != (self.votes != NONE):
-            raise ValueError("faces=cleaned and votes=CSV belong together: expected both or none")
-        return self
-
     def to_params(self) -> dict[str, str]:
         """Spell every setting as on the command line; `SearchConfig(**params)` reads it back."""
         return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
@@ -183,6 +177,8 @@ class SearchConfig(Frozen):
         Raises:
             ConfigError: If `data` or `weights` names neither a known source nor an existing path.
         """
+        if self.study == AUTO:
+            self.insist_on_both_or_none()
         values = self.to_params()
         if self.storage.startswith("sqlite"):
             scheme, _, path = self.storage.partition(":///")
@@ -196,6 +192,20 @@ class SearchConfig(Frozen):
                 _existing(directory / weights_for(backbone, self.weights), "weights", WEIGHTS)
             values["weights"] = str(directory / self.weights)
         return type(self)(**values)
+
+    def insist_on_both_or_none(self) -> None:
+        """Refuse `faces=cleaned` without votes, and votes that nobody uses.
+
+        Not checked at birth, because a resume asks for some settings and takes over the others.
+
+        Raises:
+            ConfigError: If one is given without the other.
+        """
+        if (self.faces == CLEANED) != (self.votes != NONE):
+            raise ConfigError(
+                f"faces={self.faces} and votes={self.votes}: expected faces=cleaned and votes=CSV, "
+                "or none of them"
+            )
 
     def resumed_by(self, asked: SearchConfig) -> SearchConfig:
         """These stored settings, changed as a resume may change them.

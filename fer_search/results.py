@@ -23,7 +23,7 @@ class EpochMetrics:
     loss: float
     """Mean training loss, with augmentation, label smoothing and weights as trained."""
     accuracy: float
-    """Training accuracy on the augmented pictures."""
+    """Training accuracy on the augmented pictures; NaN if a foreign network does not tell it."""
     val_loss: float
     """Plain cross-entropy on validation: no smoothing, no weights."""
     val_accuracy: float
@@ -34,9 +34,10 @@ class EpochMetrics:
     """Training throughput, validation excluded."""
 
     def metrics(self) -> dict[str, float]:
-        """The values by their names in MLflow, without the epoch itself."""
+        """The values by their names in MLflow, without the epoch itself and what is not known."""
         values = dataclasses.asdict(self)
-        return {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
+        values.pop("epoch")
+        return {f"epoch/{name}": value for name, value in values.items() if np.isfinite(value)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,8 +52,6 @@ def test_a_search_survives_the_round_trip(config):
         pytest.param({"storage": "postgresql://u:p@h/d"}, "password", id="password"),
         pytest.param({"storage": "postgresql://h/d?password=x"}, "password", id="in_query"),
         pytest.param({"views": "3"}, "views=3: expected one of 1, 2, 10", id="views"),
-        pytest.param({"faces": "cleaned"}, "belong together", id="cleaned_without_votes"),
-        pytest.param({"votes": "v.csv"}, "belong together", id="votes_unused"),
         pytest.param({"trails": 3}, "trails is not a parameter; known: trials", id="misspelt"),
     ],
 )
@@ -97,6 +95,16 @@ def test_a_missing_path_is_refused(tmp_path, wrong):
     (tmp_path / "vgg16.h5").touch()
     with pytest.raises(ConfigError, match="no such file or folder"):
         SearchConfig(**wrong).anchored(tmp_path)
+
+
+@pytest.mark.parametrize("half", [{"faces": "cleaned"}, {"votes": "v.csv"}])
+def test_cleaning_needs_votes_and_votes_need_cleaning(tmp_path, half):
+    (tmp_path / "v.csv").touch()
+    with pytest.raises(ConfigError, match="expected faces=cleaned and votes=CSV"):
+        SearchConfig(**half).anchored(tmp_path)
+    stored = SearchConfig(study="s", faces="cleaned", votes=str(tmp_path / "v.csv"))
+    asked = SearchConfig(study="s", **half).anchored(tmp_path)
+    assert stored.resumed_by(asked) == stored
 
 
 def test_a_resume_takes_stored_settings_and_may_ask_for_more():

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
+TORCH = importlib.util.find_spec("torch") is not None
 SMALL = [
     "--trials=1", "--data=synthetic", "--limit=200", "--weights=none", "--image_sizes=48",
     "--epochs=1", "--study=s",
@@ -156,6 +157,12 @@ def test_register_best_makes_one_version_and_a_timeout_ends_in_order():
         pytest.param(["--data=empty"], "empty", id="empty_data"),
         pytest.param(["--backbones=vgg16", "--weights=bad.h5"], "bad.h5", id="bad_weights"),
         pytest.param(["--storage=sqlite:////dev/null/o.db"], "can not be opened", id="storage"),
+        pytest.param(
+            ["--sampler=gp", "--backbones=tiny"],
+            "needs PyTorch",
+            id="no_torch",
+            marks=pytest.mark.skipif(TORCH, reason="PyTorch is installed"),
+        ),
         pytest.param(["--backbones=tiny", "--weights=imagenet"], "ImageNet", id="no_imagenet"),
     ],
 )

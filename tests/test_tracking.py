@@ -79,7 +79,7 @@ def test_a_store_that_can_not_be_opened_is_refused(monkeypatch, uri):
 
 @pytest.mark.parametrize("state", ["COMPLETE", "PRUNED", "FAIL", "WAITING"])
 def test_the_status_of_a_run_tells_the_state_of_its_trial(client, study_run, state):
-    run = study_run.trial_run("s", 1, {"dropout": 0.1}, None)
+    run = study_run.trial_run("s", 1, None)
     assert status(client, run) == "RUNNING"
     run.end_as(state, {"failure.kind": "x"})
     assert status(client, run) == STATUS[state]
@@ -90,20 +90,20 @@ def test_the_status_of_a_run_tells_the_state_of_its_trial(client, study_run, sta
 
 
 def test_a_trial_comes_back_to_its_run_with_or_without_its_id(client, study_run):
-    run = study_run.trial_run("s", 4, {"dropout": 0.1}, None)
+    run = study_run.trial_run("s", 4, None)
     run.end_as("WAITING")
     for run_id in (None, run.run_id):
-        again = study_run.trial_run("s", 4, {"dropout": 0.1}, run_id)
+        again = study_run.trial_run("s", 4, run_id)
         assert again.run_id == run.run_id
         assert status(client, again) == "RUNNING"
     assert client.get_run(run.run_id).info.run_name == "trial-004"
 
 
 def test_epochs_are_logged_once_however_often_they_are_trained(client, study_run):
-    run = study_run.trial_run("s", 5, {}, None)
+    run = study_run.trial_run("s", 5, None)
     run.log_epoch(epoch(1))
     run.log_epoch(epoch(2))
-    again = study_run.trial_run("s", 5, {}, run.run_id)
+    again = study_run.trial_run("s", 5, run.run_id)
     for number in (1, 2, 3):
         again.log_epoch(epoch(number))
     history = client.get_metric_history(run.run_id, "epoch/val_macro_f1")
@@ -111,7 +111,7 @@ def test_epochs_are_logged_once_however_often_they_are_trained(client, study_run
 
 
 def test_final_metrics_logged_twice_stand_once(client, study_run):
-    run = study_run.trial_run("s", 6, {}, None)
+    run = study_run.trial_run("s", 6, None)
     at = time.time()
     for _ in range(2):
         run.log_metrics({"val_macro_f1": 0.5}, step=0, at=at)
@@ -120,7 +120,7 @@ def test_final_metrics_logged_twice_stand_once(client, study_run):
 
 def test_repair_gives_dead_runs_the_status_of_their_trials(client, study_run):
     states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING", 5: "FAIL"}
-    runs = {n: study_run.trial_run("s", n, {}, None) for n in (*states, 6)}
+    runs = {n: study_run.trial_run("s", n, None) for n in (*states, 6)}
     study_run.repair([point(number, state) for number, state in states.items()])
     expected = [*(STATUS[state] for state in states.values()), "RUNNING"]
     assert runs[5].tags["failure.kind"] == "killed"
@@ -141,7 +141,7 @@ def test_figures_json_and_datasets_are_logged_without_an_active_run(client, stud
 
 
 def version_of(client, study_run, name, number):
-    run = study_run.trial_run("s", number, {}, None)
+    run = study_run.trial_run("s", number, None)
     model = client.create_logged_model("0", f"m{number}", run.run_id)
     client.finalize_logged_model(model.model_id, "READY")
     return run, registry.register(

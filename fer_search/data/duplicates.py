@@ -29,7 +29,7 @@ def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str,
         Rising positions by reason, reasons without a picture left out. A picture for which several
         reasons hold has the first.
     """
-    same = _identities(images)
+    same = identities(images)
     train, validation, test = (parts == part for part in range(len(PARTS)))
     in_test = np.isin(same, same[test])
     held_out = in_test | np.isin(same, same[validation])
@@ -48,8 +48,15 @@ def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str,
     return {reason: np.flatnonzero(those) for reason, those in reasons.items() if those.any()}
 
 
-def _identities(images: np.ndarray) -> np.ndarray:
-    """A number per picture, (N,) int64; equal numbers mean equal pixels."""
+def identities(images: np.ndarray) -> np.ndarray:
+    """Number pictures so that equal numbers mean equal pixels.
+
+    Args:
+        images: Shape (N, H, W), uint8.
+
+    Returns:
+        Shape (N,), int64.
+    """
     numbers: dict[bytes, int] = {}
     digests = (hashlib.blake2b(image, digest_size=16).digest() for image in np.asarray(images))
     return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], np.int64)

@@ -46,7 +46,7 @@ EMOTION_NAMES = {name: name for name in EMOTIONS} | {
     "sadness": "sad",
     "surprised": "surprise",
 }
-"""Names of folders to emotions, as FER2013, CK+, RAF-DB, AffectNet and KDEF spell them."""
+"""Names of folders to emotions, in the spellings that are common."""
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -60,7 +60,8 @@ PART_NAMES = {
 }
 """Names of folders to parts."""
 
-_OFFICIAL = {"training": "train", "publictest": "validation", "privatetest": "test"}
+OFFICIAL_PARTS = {"training": "train", "publictest": "validation", "privatetest": "test"}
+"""The parts as the challenge calls them."""
 _OFFICIAL_NAME = re.compile(r"(training|publictest|privatetest)_\d+", re.IGNORECASE)
 _KEY_VERSION = b"folder 1"
 """Changes with everything that changes what is read out of the same files."""
@@ -182,7 +183,7 @@ def _pictures(root: Path, folder: Path, *, label: int, part: str) -> Iterator[Pi
                     path=path,
                     origin=path.relative_to(root).as_posix(),
                     label=label,
-                    part=_OFFICIAL[official[1].lower()] if official else part,
+                    part=OFFICIAL_PARTS[official[1].lower()] if official else part,
                 )
 
 

@@ -65,7 +65,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def scaled(images: np.ndarray, size: int) -> np.ndarray:
-    """Scale faces with antialiasing; those that have the size already are given back as they are.
+    """Scale faces as stored models do; those that have the size already are given back as they are.
 
     Args:
         images: Shape (N, S, S), uint8.
@@ -80,5 +80,5 @@ def scaled(images: np.ndarray, size: int) -> np.ndarray:
         return images
     faces = np.empty((len(images), size, size), np.uint8)
     for face, image in zip(faces, images, strict=True):
-        face[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+        face[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
     return faces

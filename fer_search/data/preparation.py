@@ -6,6 +6,7 @@ which the digests in the study prove.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from fer_search.config import CLEANED, SearchConfig
@@ -17,11 +18,16 @@ def prepare(search: SearchConfig) -> Splits:
     """Load, clean and split the data of a search.
 
     Raises:
+        ConfigError: If `faces` and `votes` do not fit each other.
         DataError: If the data or the votes can not be had or do not make a split.
     """
+    search.insist_on_both_or_none()
     faces = sources.load(search.data, seed=search.seed)
-    unwanted = {}
+    unwanted, report = {}, {}
     if search.faces == CLEANED:
         cast = votes.read(Path(search.votes), faces.origins, faces.labels)
         unwanted = {"in train that are no faces": votes.not_faces(cast, faces.origins)}
-    return split(faces, limit=search.limit, seed=search.seed, unwanted=unwanted)
+        share = votes.agreement(cast, faces.origins, faces.labels)
+        report = {"votes": {"file": search.votes, "agreement_with_labels": round(share, 4)}}
+    splits = split(faces, limit=search.limit, seed=search.seed, unwanted=unwanted)
+    return dataclasses.replace(splits, report={**splits.report, **report})

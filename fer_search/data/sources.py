@@ -130,7 +130,7 @@ def _from_table(file: Path) -> Faces:
         source_url=str(file.resolve()),
         images=packed["images"],
         labels=packed["labels"],
-        origins=packed["origins"],
+        origins=np.array([f"{file.name}:{line}" for line in packed["lines"].tolist()]),
         splits=packed["splits"],
     )
 

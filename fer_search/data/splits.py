@@ -104,13 +104,12 @@ def split(
     """
     kind = _kind(faces)
     parts = np.array([PARTS.index(part or "train") for part in faces.splits.tolist()])
-    dropped: dict[str, np.ndarray] = {}
-    for reason, positions in (unwanted or {}).items():
-        dropped[reason] = positions[parts[positions] == _TRAIN]
-        parts[dropped[reason]] = _LEFT
-    dropped |= duplicates.find(faces.images, faces.labels, parts)
+    dropped = duplicates.find(faces.images, faces.labels, parts)
     for positions in dropped.values():
         parts[positions] = _LEFT
+    for reason, positions in (unwanted or {}).items():  # after: a copy must not come back for it
+        dropped[reason] = positions[parts[positions] == _TRAIN]
+        parts[dropped[reason]] = _LEFT
     n_held_out = round(_HELD_OUT * np.count_nonzero(parts == _TRAIN))
     for part in _HELD_OUT_PARTS[kind]:
         pool = np.flatnonzero(parts == _TRAIN)

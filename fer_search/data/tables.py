@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from fer_search.config import EMOTIONS, FACE_SIZE
+from fer_search.data.folders import OFFICIAL_PARTS
 from fer_search.errors import DataError
 
 CHALLENGE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Emotions in the order of the numbers in the table; not that of `EMOTIONS`."""
-USAGES = {"training": "train", "publictest": "validation", "privatetest": "test"}
+NO_USAGE = "-"
+"""Stands for the cell of a table that has no such column."""
 
 _SHOWN = 5
 _KEY_VERSION = b"table 1"
@@ -46,17 +48,17 @@ def read(file: Path) -> dict[str, np.ndarray]:
     """Read all rows of a table.
 
     Returns:
-        `images` (N, 48, 48) uint8; `labels` (N,) int64, in the order of `EMOTIONS`; `origins` and
-        `splits`, (N,) strings. An origin is the file's name and the line, `fer2013.csv:2`.
+        `images` (N, 48, 48) uint8; `labels` (N,) int64, in the order of `EMOTIONS`; `lines` (N,)
+        int64, from 1; and `splits`, (N,) strings.
 
     Raises:
         DataError: If the file is no such table, a row is malformed, or an emotion has no pictures.
     """
     images, labels, lines, splits, faults = [], [], [], [], []
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        for line, row in _rows(file, opened):
+        for line, header, row in _rows(file, opened):
             try:
-                image, label, split = _parsed(row)
+                image, label, split = _parsed(header, row)
             except ValueError as error:
                 faults.append(f"line {line}: {error}")
                 continue
@@ -79,7 +81,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     return {
         "images": np.stack(images),
         "labels": np.array(labels, np.int64),
-        "origins": np.array([f"{file.name}:{line}" for line in lines]),
+        "lines": np.array(lines, np.int64),
         "splits": np.array(splits),
     }
 
@@ -88,8 +90,8 @@ def _digest() -> Any:
     return hashlib.blake2b(_KEY_VERSION, digest_size=16)
 
 
-def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give each row as names in lower case to texts, with the number of its line."""
+def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, list[str], list[str]]]:
+    """Give each row with the number of its line and the header in lower case."""
     reader = csv.reader(opened)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -101,7 +103,7 @@ def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, dict[str, st
             )
         for row in reader:
             if row:
-                yield reader.line_num, dict(zip(header, row, strict=False))
+                yield reader.line_num, header, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{file}, after line {reader.line_num}: not a table of text: {error}",
@@ -109,19 +111,22 @@ def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, dict[str, st
         ) from error
 
 
-def _parsed(row: dict[str, str]) -> tuple[np.ndarray, int, str]:
+def _parsed(header: list[str], row: list[str]) -> tuple[np.ndarray, int, str]:
     """Read one row.
 
     Raises:
         ValueError: If something in it is not what it should be; says what was expected.
     """
-    emotion = row.get("emotion", "").strip()
+    if len(row) != len(header):
+        raise ValueError(f"{len(row)} cells, expected {len(header)}")
+    cells = dict(zip(header, row, strict=True))
+    emotion = cells["emotion"].strip()
     if emotion not in map(str, range(len(CHALLENGE))):
         raise ValueError(f"emotion {emotion[:20]!r}, expected 0 to {len(CHALLENGE) - 1}")
-    usage = row.get("usage", "").strip()
-    if usage and usage.lower() not in USAGES:
+    usage = cells.get("usage", NO_USAGE).strip()
+    if usage != NO_USAGE and usage.lower() not in OFFICIAL_PARTS:
         raise ValueError(f"Usage {usage[:20]!r}, expected Training, PublicTest or PrivateTest")
-    texts = row.get("pixels", "").split()
+    texts = cells["pixels"].split()
     if len(texts) != FACE_SIZE**2:
         raise ValueError(f"{len(texts)} pixels, expected {FACE_SIZE**2}")
     try:
@@ -131,4 +136,4 @@ def _parsed(row: dict[str, str]) -> tuple[np.ndarray, int, str]:
     if pixels.min() < 0 or pixels.max() > 255:
         raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}, expected 0 to 255")
     image = pixels.astype(np.uint8).reshape(FACE_SIZE, FACE_SIZE)
-    return image, EMOTIONS.index(CHALLENGE[int(emotion)]), USAGES.get(usage.lower(), "")
+    return image, EMOTIONS.index(CHALLENGE[int(emotion)]), OFFICIAL_PARTS.get(usage.lower(), "")

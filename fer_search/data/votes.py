@@ -20,7 +20,9 @@ from fer_search.errors import DataError
 _log = logging.getLogger(__name__)
 
 _NO_FACE = "nf"
-_LEAST_AGREEMENT = 0.5
+CHOICES = {*EMOTION_NAMES, "contempt", "unknown", _NO_FACE}
+"""Columns that count votes."""
+LEAST_AGREEMENT = 0.5
 """Share of pictures on which votes and labels should agree; by chance they do on a sixth."""
 
 _Votes = Mapping[str, int]
@@ -77,7 +79,7 @@ def read(file: Path, origins: np.ndarray, labels: np.ndarray) -> dict[str, _Vote
             f"votes={file}: no path in it is one of the data, e.g. {example}",
             hint="expected are paths within the folder of the data, with forward slashes",
         )
-    if (share := agreement(votes, origins, labels)) < _LEAST_AGREEMENT:
+    if (share := agreement(votes, origins, labels)) < LEAST_AGREEMENT:
         _log.warning(
             "votes=%s: what most taggers saw is the label of %.0f %% of the pictures only; "
             "FER+ and FER2013 agree on far more. Are these the votes on other pictures?",
@@ -103,11 +105,12 @@ def _read(file: Path) -> dict[str, _Votes]:
                     "expected are the columns path, NF, and one for every other choice",
                     hint="FER+ has the votes; its rows must be given by path",
                 )
-            for row in reader:
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    raise ValueError(f"{len(row)} cells, expected {len(header)}")
                 cells = dict(zip(header, row, strict=True))
-                path = cells.pop("path")
-                votes[path] = {choice: int(count) for choice, count in cells.items()}
-    except ValueError as error:
+                votes[cells["path"]] = {name: int(cells[name]) for name in CHOICES & cells.keys()}
+    except (ValueError, csv.Error) as error:
         raise DataError(
             f"votes={file}, line {reader.line_num}: {error}",
             hint="expected is a path and a whole number of votes for each choice",

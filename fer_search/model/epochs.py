@@ -21,9 +21,6 @@ from fer_search.results import EpochMetrics, Evaluation
 
 OnBatch = Callable[[int, int, int], None]
 
-_CHECK_EVERY = 50
-"""Batches between two looks at the loss; each look makes a GPU wait."""
-
 
 def run(
     model: keras.Model,
@@ -126,8 +123,7 @@ class _Watch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
-        if batch % _CHECK_EVERY == 0:
-            insist_on_finite(logs["loss"], self._epoch)
+        insist_on_finite(logs["loss"], self._epoch)
         if batch == 0 and self._n_batches > 1:
             self.clock_started = time.perf_counter()
         if self._on_batch:

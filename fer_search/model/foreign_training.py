@@ -6,8 +6,10 @@ callback, keeps the best epoch's weights, and gives a model that can be stored l
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -46,8 +48,9 @@ def train_foreign(
         name: For messages.
         build: Gives the compiled network, the same at every call: from pictures (B, s, s, 1) in
             0..255 to probabilities (B, 7).
-        fit: Called with the network and Keras's `x` (N, s, s, 1) uint8, `y` (N,) int64, or one-hot
-            (N, 7) if the loss is categorical, `validation_data`, `epochs`, `callbacks`, `verbose`.
+        fit: Called with the network and Keras's `x` (N, s, s, 1) uint8, `y` (N,) int64, or
+            one-hot (N, 7) if its loss is one of Keras's and not sparse, and `validation_data`,
+            `epochs`, `callbacks`, `verbose`.
         splits: Trained on `train`, chosen on `validation`; `test` is not touched.
         epochs: The most to train.
         patience: Training ends after so many without a better validation macro-F1.
@@ -79,7 +82,8 @@ def train_foreign(
             for labels in (splits.train.labels, validation.labels)
         )
         listener = _Listener(x_val[..., 0], validation.labels, len(y), patience, on_epoch, on_batch)
-        started = time.perf_counter()
+    started = time.perf_counter()
+    with listener.first_to_speak(), memory_permitting(name):
         fit(
             model,
             x=x,
@@ -89,14 +93,16 @@ def train_foreign(
             callbacks=[listener],
             verbose=0,
         )
-        seconds = time.perf_counter() - started
-        if not listener.history:
-            raise HyperModelError(
-                f"{name}: fit told of no epoch", hint="it must hand its callbacks to Model.fit"
-            )
+    seconds = time.perf_counter() - started
+    if not listener.history:
+        raise HyperModelError(
+            f"{name}: fit told of no epoch", hint="it must hand its callbacks to Model.fit"
+        )
+    with memory_permitting(name):
         with dtype_policy("float32"):
             stored = build()
         stored.set_weights(listener.weights)
+        stored.compiled = False  # so that nothing of how it was compiled is saved
         result = TrialResult(
             epochs=tuple(listener.history),
             best_epoch=listener.best.epoch,
@@ -148,8 +154,25 @@ def check(model: Any, name: str) -> None:
 
 
 def _takes_one_hot(model: keras.Model) -> bool:
-    loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
-    return loss.lower().replace("_", "").startswith("categorical")
+    """Tell by the loss: Keras's own take one-hot labels unless they are sparse.
+
+    Those of other people get integers, for nothing tells what they take.
+    """
+    (loss,) = model.loss if isinstance(model.loss, (list, tuple)) else [model.loss]
+    if not isinstance(loss, (str, keras.losses.Loss)):
+        loss = loss.__name__ if loss.__module__.startswith("keras.") else "sparse"
+    if isinstance(loss, keras.losses.Loss):
+        kinds = [
+            kind.__name__ for kind in type(loss).__mro__ if kind.__module__.startswith("keras.")
+        ]
+        loss = kinds[0] if kinds[0] not in ("Loss", "LossFunctionWrapper") else "sparse"
+    return not loss.lower().startswith("sparse")
+
+
+def _accuracy(logs: Mapping[str, float]) -> float:
+    """The training accuracy by whatever name the model reports it; NaN if it reports none."""
+    names = [name for name in logs if name.endswith("acc") or name.endswith("accuracy")]
+    return next((logs[name] for name in names if not name.startswith("val_")), math.nan)
 
 
 class _Listener(keras.callbacks.Callback):
@@ -168,7 +191,18 @@ class _Listener(keras.callbacks.Callback):
         self._images, self._labels, self._n_training = images, labels, n_training
         self._patience, self._on_epoch, self._on_batch = patience, on_epoch, on_batch
         self._seconds = 0.0
+        self._verdict: BaseException | None = None
         self.history: list[EpochMetrics] = []
+
+    @contextlib.contextmanager
+    def first_to_speak(self) -> Iterator[None]:
+        """Let what `on_epoch` raised pass, whatever somebody made of it on the way."""
+        try:
+            yield
+        except Exception:
+            if self._verdict is None:
+                raise
+            raise self._verdict from None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the clock of an epoch, counted from 0."""
@@ -184,14 +218,14 @@ class _Listener(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate, and end training when epochs bring nothing better."""
         number, logs = len(self.history) + 1, logs or {}
-        insist_on_finite(logs.get("loss", 0.0), number)
+        insist_on_finite(logs["loss"], number)
         probabilities = np.asarray(predict(self.model, self._images, _BATCH), np.float32)
         insist_on_finite(probabilities.sum(), number)
         evaluation = Evaluation(self._labels, probabilities)
         metrics = EpochMetrics(
             epoch=number,
-            loss=logs.get("loss", 0.0),
-            accuracy=logs.get("accuracy", 0.0),
+            loss=logs["loss"],
+            accuracy=_accuracy(logs),
             val_loss=evaluation.loss,
             val_accuracy=evaluation.accuracy,
             val_macro_f1=evaluation.macro_f1,
@@ -202,6 +236,10 @@ class _Listener(keras.callbacks.Callback):
         self.best = max(self.history, key=lambda epoch: epoch.val_macro_f1)
         if self.best is metrics:
             self.weights = self.model.get_weights()
-        self._on_epoch(metrics)
+        try:
+            self._on_epoch(metrics)
+        except BaseException as verdict:
+            self._verdict = verdict
+            raise
         if number - self.best.epoch >= self._patience:
             self.model.stop_training = True

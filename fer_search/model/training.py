@@ -52,7 +52,7 @@ def train(
         on_epoch: Called after each epoch, while the model has the weights that were validated.
             Whatever it raises ends the training and passes through.
         on_batch: Called after each batch with epoch, batch and number of batches, from 1.
-        model: To train on; what `prepare` gave. A new one if it is None.
+        model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
 
     Returns:
@@ -68,7 +68,7 @@ def train(
     validation = splits.validation
     history: list[EpochMetrics] = []
     with memory_permitting(what):
-        model = model or prepare(config, splits.train)
+        model = model or fresh_network(config, splits.train)
         batches = _batches(config, splits.train)
     started = time.perf_counter()
     for epoch in range(first_epoch, config.epochs + 1):
@@ -104,7 +104,7 @@ def train(
     return stored, result
 
 
-def prepare(config: TrialConfig, faces: Split) -> keras.Model:
+def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
     """Make the network of a trial as its training begins.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any
 import keras_tuner
 
 from fer_search.config import EMOTIONS, SearchConfig
-from fer_search.errors import HyperModelError
+from fer_search.errors import HyperModelError, TrialFailed
 
 
 class _OfFunction(keras_tuner.HyperModel):
@@ -71,6 +71,51 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
     )
 
 
+def build(
+    hypermodel: keras_tuner.HyperModel, hp: keras_tuner.HyperParameters, search: SearchConfig
+) -> Any:
+    """Build the model for the values of `hp`.
+
+    Args:
+        hypermodel: What `find` gave.
+        hp: Asked for the values.
+        search: Its picture size is that of a model which leaves its input open.
+
+    Returns:
+        Whatever the HyperModel gives, which should be a `keras.Model`.
+
+    Raises:
+        TrialFailed: If these values do not make a model.
+    """
+    try:
+        model = hypermodel.build(hp)
+        if not getattr(model, "built", True):
+            model.build((None, *_shape(search)))
+    except (keras_tuner.errors.FailedTrialError, ValueError) as error:
+        raise TrialFailed("hypermodel", f"{search.hypermodel}: build: {error}") from error
+    return model
+
+
+def fit(
+    hypermodel: keras_tuner.HyperModel, hp: keras_tuner.HyperParameters, model: Any, **options: Any
+) -> None:
+    """Let the HyperModel train its model.
+
+    Args:
+        hypermodel: What `find` gave.
+        hp: Asked for the values.
+        model: What `build` gave.
+        **options: Of Keras's `Model.fit`.
+
+    Raises:
+        TrialFailed: If the HyperModel says that these values do not work.
+    """
+    try:
+        hypermodel.fit(hp, model, **options)
+    except keras_tuner.errors.FailedTrialError as error:
+        raise TrialFailed("hypermodel", f"fit: {error}") from error
+
+
 def example(search: SearchConfig) -> Any:
     """Build the model of a HyperModel's default values.
 
@@ -78,14 +123,21 @@ def example(search: SearchConfig) -> Any:
         search: As for `find`.
 
     Raises:
-        HyperModelError: As for `find`.
+        HyperModelError: As for `find`, or if the default values do not make a model.
     """
-    return find(search).build(keras_tuner.HyperParameters())
+    try:
+        return build(find(search), keras_tuner.HyperParameters(), search)
+    except TrialFailed as failure:
+        raise HyperModelError(failure.message, failure.hint) from failure
+
+
+def _shape(search: SearchConfig) -> tuple[int, int, int]:
+    size = int(search.image_sizes[0])
+    return size, size, 1
 
 
 def _made(kind: type[keras_tuner.HyperModel], search: SearchConfig) -> keras_tuner.HyperModel:
-    size = int(search.image_sizes[0])
-    offered = {"input_shape": (size, size, 1), "classes": len(EMOTIONS)}
+    offered = {"input_shape": _shape(search), "classes": len(EMOTIONS)}
     taken = inspect.signature(kind).parameters
     try:
         return kind(**{name: value for name, value in offered.items() if name in taken})

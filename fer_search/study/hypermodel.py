@@ -56,7 +56,7 @@ class EmotionHyperModel(keras_tuner.HyperModel):
         epochs: int | None = None,
         initial_epoch: int = 0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        **_options: Any,
+        verbose: Any = None,
     ) -> dict[str, float]:
         """Train as a trial of ours is trained.
 
@@ -69,12 +69,23 @@ class EmotionHyperModel(keras_tuner.HyperModel):
             epochs: The last epoch; by default that of the search.
             initial_epoch: Epochs that the model has been trained for.
             callbacks: Hear of each epoch, as those of `Model.fit` do.
+            verbose: Not used; callbacks show progress.
 
         Returns:
             The metrics of the best epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy` and
             `val_macro_f1`.
+
+        Raises:
+            ValueError: If there is no epoch left to train.
         """
-        config = self._config(hp).model_copy(update={"epochs": epochs or self._search.epochs})
+        last = epochs or self._search.epochs
+        if last <= initial_epoch:
+            raise ValueError(f"expected epochs > initial_epoch, got {last} and {initial_epoch}")
+        suggested = self._config(hp)
+        config = TrialConfig(
+            **suggested.model_dump()
+            | {"epochs": last, "head_warmup": min(suggested.head_warmup, last - 1)}
+        )
         sets = [
             types.SimpleNamespace(images=images, labels=labels)
             for images, labels in ((x, y), validation_data)

@@ -74,6 +74,11 @@ def _gp(seed: int, number: int) -> BaseSampler:
         return GPSampler(seed=trial_seed(seed, number), independent_sampler=_random(seed, number))
 
 
+WHOLE_STUDY = ("qmc", "gp")
+"""Samplers that look at the whole study. The pruner hyperband shows a sampler only the trials of
+one of its brackets: right for TPE, which learns from pruned trials, but these two never get far
+with a third of the trials each."""
+
 SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,  # https://papers.nips.cc/paper/4443
     "random": _random,
@@ -99,14 +104,18 @@ class PerTrialSampler(BaseSampler):
     """A fresh sampler of one kind for each trial, seeded by the trial's number.
 
     Args:
-        make: An entry of `SAMPLERS`.
+        name: A key of `SAMPLERS`.
         seed: Of the study.
+
+    Raises:
+        ConfigError: If the sampler needs a package that is missing.
     """
 
-    def __init__(self, make: Callable[[int, int], BaseSampler], seed: int) -> None:
-        self._make = make
+    def __init__(self, name: str, seed: int) -> None:
+        self._make = SAMPLERS[name]
+        self._sees_all = name in WHOLE_STUDY
         self._seed = seed
-        self._sampler = make(seed, 0)
+        self._sampler = self._make(seed, 0)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Start anew for `trial`."""
@@ -117,7 +126,7 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self._sampler.infer_relative_search_space(self._shown(study), trial)
 
     def sample_relative(
         self,
@@ -126,7 +135,7 @@ class PerTrialSampler(BaseSampler):
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         """Ask this trial's sampler."""
-        return self._sampler.sample_relative(study, trial, search_space)
+        return self._sampler.sample_relative(self._shown(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -147,3 +156,10 @@ class PerTrialSampler(BaseSampler):
     ) -> None:
         """Tell this trial's sampler."""
         self._sampler.after_trial(study, trial, state, values)
+
+    def _shown(self, study: optuna.Study) -> optuna.Study:
+        """The study, or where Optuna shows one bracket of it, the study that has the bracket."""
+        try:
+            return study._study if self._sees_all else study  # type: ignore[attr-defined]
+        except AttributeError:
+            return study

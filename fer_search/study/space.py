@@ -83,6 +83,8 @@ def suggest(hp: keras_tuner.HyperParameters, *, search: SearchConfig, seed: int)
     batch_norm = {name: _batch_norm(hp, name, pretrained) for name in search.backbones}
     pooling = {name: _pooling(hp, name, search.image_sizes) for name in search.backbones}
     units = {name: _head_units(hp, name) for name in search.backbones}
+    averaged = [name for name in search.backbones if name != "resnet50"]
+    ema_decay = _ema_decay(hp, averaged)
     optimizer = hp.Choice("optimizer", ["adamw", "sgd"])
     rates = {"adamw": _adamw(hp), "sgd": _sgd(hp)}
     learning_rate, weight_decay = rates[optimizer]
@@ -102,7 +104,7 @@ def suggest(hp: keras_tuner.HyperParameters, *, search: SearchConfig, seed: int)
         schedule=hp.Choice("schedule", ["cosine", "plateau"]),
         head_warmup=_head_warmup(hp, pretrained, search.epochs),
         clip_norm=hp.Choice("clip_norm", [0.0, 1.0], default=1.0),
-        ema_decay=hp.Choice("ema_decay", [0.0, 0.99, 0.999]),
+        ema_decay=ema_decay if backbone in averaged else 0.0,
         batch_size=hp.Choice("batch_size", [32, 64, 128], default=64),
         label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=0.1),
         mixup=_mixup(hp),
@@ -194,6 +196,14 @@ def _backbone_rate(hp: keras_tuner.HyperParameters, pretrained: bool) -> Any:
     """A slower backbone protects what it has learnt; without weights, nothing needs that."""
     low = 0.05 if pretrained else 1.0
     return hp.Float("backbone_rate", low, 1.0, sampling="log", default=1.0)
+
+
+def _ema_decay(hp: keras_tuner.HyperParameters, backbones: list[str]) -> Any:
+    """Not with BatchNormalization, whose statistics are those of the weights as they are."""
+    if not backbones:
+        return 0.0
+    with hp.conditional_scope("backbone", backbones):
+        return hp.Choice("ema_decay", [0.0, 0.99, 0.999])
 
 
 def _head_warmup(hp: keras_tuner.HyperParameters, pretrained: bool, epochs: int) -> Any:

@@ -25,7 +25,7 @@ from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, TrialPoint, TrialResult
 from fer_search.study import leases
 from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
-from fer_search.study.samplers import PRUNERS, SAMPLERS, PerTrialSampler, trial_seed
+from fer_search.study.samplers import PRUNERS, PerTrialSampler, trial_seed
 from fer_search.study.space import declare, known_good, settled
 
 TrialPruned = optuna.TrialPruned
@@ -114,7 +114,7 @@ class Study:
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
-        study.sampler = PerTrialSampler(SAMPLERS[search.sampler], search.seed)
+        study.sampler = PerTrialSampler(search.sampler, search.seed)
         study.pruner = PRUNERS[search.pruner](search.epochs)
 
     @property

@@ -39,6 +39,8 @@ STATUS: Mapping[str, str] = {
 _PARENT = "mlflow.parentRunId"
 _NUMBER = "optuna.trial_number"
 _STATE = "optuna.trial_state"
+_AT_ONCE = 100
+"""Most parameters that MLflow takes in one call."""
 
 
 class LoggedRun:
@@ -73,9 +75,9 @@ class LoggedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; those that are logged already must have the same values."""
-        self.client.log_batch(
-            self.run_id, params=[Param(key, str(value)) for key, value in params.items()]
-        )
+        logged = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(logged), _AT_ONCE):
+            self.client.log_batch(self.run_id, params=logged[start : start + _AT_ONCE])
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, at most 100 at a time."""
@@ -146,15 +148,12 @@ class TrialRun(LoggedRun):
 class StudyRun(LoggedRun):
     """The run of a study, under which its trial runs hang."""
 
-    def trial_run(
-        self, study: str, number: int, params: Mapping[str, Any], run_id: str | None
-    ) -> TrialRun:
+    def trial_run(self, study: str, number: int, run_id: str | None) -> TrialRun:
         """Open the run of a trial: the one it had before a restart, or a new one.
 
         Args:
             study: Name of the study.
             number: Of the trial.
-            params: Flat; they must not have changed since.
             run_id: Of the trial's run if it is known to have one.
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
@@ -165,7 +164,6 @@ class StudyRun(LoggedRun):
             )
         trial_run = TrialRun(self.client, run)
         self.client.update_run(trial_run.run_id, status="RUNNING")
-        trial_run.log_params(params)
         trial_run.set_tags({_STATE: "RUNNING"})
         return trial_run
 

@@ -40,7 +40,6 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
     }
     for views, evaluation in result.views.items():
         final |= evaluation.metrics("val", views)
-    run.log_params(spooled.params)
     run.log_metrics(final, step=0, at=spooled.finished_at)
     tell()
     title = f"Trial {spooled.number} on validation"

@@ -55,16 +55,17 @@ def _ours(trial: Trial, search: SearchConfig) -> Plan:
 
 
 def _foreign(trial: Trial, search: SearchConfig) -> Plan:
-    hypermodel, hp = foreign.find(search), trial.hyperparameters
-    hypermodel.build(hp)  # asks for its values
+    hp = trial.hyperparameters
+    hypermodel = foreign.find(search)
+    foreign.build(hypermodel, hp, search)  # asks for its values
     hp.values["hypermodel"] = search.hypermodel
     return Plan(
         params=hp.values,
         train=functools.partial(
             train_foreign,
             search.hypermodel,
-            functools.partial(hypermodel.build, hp),
-            functools.partial(hypermodel.fit, hp),
+            functools.partial(foreign.build, hypermodel, hp, search),
+            functools.partial(foreign.fit, hypermodel, hp),
             epochs=search.epochs,
             patience=TrialConfig.model_fields["patience"].default,
             seed=trial.seed,

@@ -22,6 +22,7 @@ from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
 from fer_search.progress import Progress, say
 from fer_search.study import foreign
+from fer_search.study.samplers import PerTrialSampler
 from fer_search.study.trials import Study, create_study, find_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import LoggedRun, StudyRun
@@ -53,6 +54,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
+    PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     for backbone in settings.backbones if settings.hypermodel == NONE else ():
         backbones.check_weights(backbone, weights_for(backbone, settings.weights))
     if found:

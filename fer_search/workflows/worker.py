@@ -72,17 +72,20 @@ def check_data(study: Study, splits: Splits) -> None:
 
 def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
     """Train what the study suggests, record it, and tell the study how it ended."""
-    planned = plan(trial, study.search)
-    run = study_run.trial_run(study.name, trial.number, planned.params, trial.run_id)
+    run = study_run.trial_run(study.name, trial.number, trial.run_id)
     trial.run_id = run.run_id
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
 
     def on_epoch(epoch: EpochMetrics) -> None:
+        if epoch.epoch == 1:
+            run.log_params(planned.params)  # a foreign `fit` may have asked for more
         run.log_epoch(epoch)
         trial.report(epoch)  # raises TrialPruned when the pruner says so
 
     try:
+        planned = plan(trial, study.search)
+        run.log_params(planned.params)
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
             model, result = planned.train(splits, on_epoch=on_epoch, on_batch=trial.progress)
             views = evaluate_views(

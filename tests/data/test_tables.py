@@ -41,7 +41,7 @@ def test_the_numbers_of_the_challenge_become_the_right_emotions(
     names = [EMOTIONS[label] for label in read["labels"][:7]]
     assert names == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     assert read["images"][:7, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60]
-    assert read["origins"][0] == "fer2013.csv:2"
+    assert read["lines"][[0, 20]].tolist() == [2, 22]
     parts = ["train", "validation", "test"] if "Usage" in header else ["", "", ""]
     assert read["splits"].tolist() == [part for part in parts for _ in range(7)]
 
@@ -56,6 +56,8 @@ def test_a_table_is_a_source_that_is_read_once(
     assert isinstance(second.images, np.memmap)
     assert np.array_equal(first.images, second.images)
     assert (second.name, second.splits[20]) == (str(file), "test")
+    renamed = file.rename(tmp_path / "other.csv")
+    assert load(str(renamed), seed=1).origins[0] == "other.csv:2"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,9 @@ def test_a_table_is_a_source_that_is_read_once(
         pytest.param(f"3,{pixels(1)[:-1]}x,Training", "line 23: a pixel is not", id="letter"),
         pytest.param(f"3,{pixels(10**30)},Training", "line 23: a pixel is not", id="huge"),
         pytest.param(f"3,{pixels(1)},Test", "line 23: Usage 'Test'", id="usage"),
-        pytest.param("3", "line 23: 0 pixels", id="cut"),
+        pytest.param("3", "line 23: 1 cells, expected 3", id="cut"),
+        pytest.param(f"3,{pixels(1)},", "line 23: Usage ''", id="no_usage"),
+        pytest.param(f"3,{pixels(1)},Training,1", "line 23: 4 cells, expected 3", id="long"),
     ],
 )
 def test_a_malformed_row_is_refused_by_its_line(tmp_path: Path, row: str, said: str) -> None:
@@ -107,7 +111,7 @@ def test_the_real_table_gives_the_same_splits_as_the_real_folder(
     subprocess.run(unpack, check=True)
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
     faces = load("fer2013", seed=1)
-    usage = {part: name for name, part in tables.USAGES.items()}
+    usage = {part: name for name, part in tables.OFFICIAL_PARTS.items()}
     lines = [KAGGLE]
     for image, label, part in zip(faces.images, faces.labels, faces.splits, strict=True):
         number = tables.CHALLENGE.index(EMOTIONS[label])

@@ -28,6 +28,7 @@ def test_what_most_taggers_call_no_face_is_found(tmp_path: Path) -> None:
         "train/sad/1.jpg,5,0,0,5",
         "elsewhere.jpg,0,0,0,10",
         "train/sad/4.jpg,0,0,0,10",
+        "",
     )
     votes = read(file, origins, np.full(4, SAD))
     assert not_faces(votes, origins).tolist() == [1, 3]
@@ -52,7 +53,7 @@ def test_votes_on_other_pictures_are_noticed(
     ("row", "header", "said"),
     [
         ("a.jpg,1,2,3,4", "path,neutral", "expected are the columns path, NF"),
-        ("a.jpg,1,2,3", HEADER, "line 2"),
+        ("a.jpg,1,2,3", HEADER, "line 2: 4 cells, expected 5"),
         ("a.jpg,1,2,3,many", HEADER, "line 2: invalid literal for int"),
         ("elsewhere.jpg,1,2,3,4", HEADER, "no path in it is one of the data, e.g. a.jpg"),
     ],
@@ -73,5 +74,6 @@ def test_no_faces_leave_training_alone_and_the_report_says_so(tmp_path: Path, wr
     assert set(before.train.origins) - set(after.train.origins) == {"train/happy/0.png"}
     assert before.test_digest == after.test_digest
     assert before.validation.origins.tolist() == after.validation.origins.tolist()
+    assert after.report["votes"]["agreement_with_labels"] == 0
     assert after.report["dropped"]["in train that are no faces"]["count"] == 1
     assert before.train_digest != after.train_digest

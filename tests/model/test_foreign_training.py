@@ -1,16 +1,24 @@
+import json
+import types
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 
+from fer_search.config import EMOTIONS
 from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.model.foreign_training import check, train_foreign
 from fer_search.model.portable import foreign_objects
 from fer_search.model.training import evaluate
+from fer_search.serving.predictor import EmotionPredictor
 
 LAYERS = keras.layers
 
 
-def tutorial(size=48, channels=1, units=7, activation="softmax", loss=None, extra=()):
+def tutorial(
+    size=48, channels=1, units=7, activation="softmax", loss=None, extra=(), metrics=("accuracy",)
+):
     """A small network as tutorials build it."""
     model = keras.Sequential(
         [
@@ -22,7 +30,7 @@ def tutorial(size=48, channels=1, units=7, activation="softmax", loss=None, extr
             LAYERS.Dense(units, activation=activation),
         ]
     )
-    model.compile("adam", loss or "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile("adam", loss or "sparse_categorical_crossentropy", metrics=list(metrics))
     return model
 
 
@@ -71,6 +79,40 @@ def test_a_categorical_loss_gets_one_hot_labels(splits, loss):
     assert seen == [(140, 7), (45, 7)]
 
 
+@pytest.mark.parametrize("loss", [keras.losses.categorical_crossentropy, "mse", "kl_divergence"])
+def test_only_sparse_losses_get_integers(splits, loss):
+    _, result = train(splits, build=lambda: tutorial(loss=loss), epochs=1)
+    assert len(result.epochs) == 1
+
+
+def test_an_accuracy_that_is_not_told_is_not_logged(splits):
+    _, result = train(splits, build=lambda: tutorial(metrics=()), epochs=1)
+    assert "epoch/accuracy" not in result.epochs[0].metrics()
+    assert "epoch/val_accuracy" in result.epochs[0].metrics()
+
+
+def test_nothing_of_how_it_was_compiled_is_saved(splits, tmp_path):
+    def loss(true, predicted):
+        return keras.losses.sparse_categorical_crossentropy(true, predicted)
+
+    model, _ = train(splits, build=lambda: tutorial(loss=loss), epochs=1)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert not json.loads(file.read("config.json")).get("compile_config")
+
+
+def test_a_stored_network_of_another_size_answers_as_it_was_evaluated(splits, tmp_path):
+    model, result = train(splits, build=lambda: tutorial(size=64), epochs=1)
+    model.save(tmp_path / "model.keras")
+    served = EmotionPredictor()
+    config = {"emotions": list(EMOTIONS), "backend": keras.config.backend()}
+    place = {"model": str(tmp_path / "model.keras")}
+    served.load_context(types.SimpleNamespace(artifacts=place, model_config=config))
+    np.testing.assert_allclose(
+        served.predict_images(splits.validation.images), result.validation.probabilities, atol=1e-5
+    )
+
+
 def test_pictures_are_bytes_of_the_size_that_the_network_takes(splits):
     seen = {}
 
@@ -99,6 +141,24 @@ def test_what_on_epoch_raises_passes_through(splits):
 
     with pytest.raises(InterruptedError, match="pruned"):
         train(splits, on_epoch=prune)
+
+
+def test_what_on_epoch_raises_is_not_taken_for_too_little_memory(splits):
+    def prune(_epoch):
+        raise RuntimeError("the database is out of memory")
+
+    with pytest.raises(RuntimeError, match="the database") as caught:
+        train(splits, on_epoch=prune)
+    assert not isinstance(caught.value, TrialFailed)
+
+
+def test_too_little_memory_loses_the_trial(splits):
+    def fit(model, **settings):
+        raise MemoryError
+
+    with pytest.raises(TrialFailed) as failure:
+        train(splits, fit=fit)
+    assert failure.value.kind == "out_of_memory"
 
 
 def test_a_loss_that_is_not_finite_loses_the_trial(splits):

@@ -1,8 +1,11 @@
+import types
+
+import keras
 import keras_tuner
 import pytest
 
 from fer_search.config import SearchConfig
-from fer_search.errors import HyperModelError
+from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.study import foreign
 
 MODULE = """
@@ -22,6 +25,16 @@ def build(hp):
     return hp.Choice("kind", ["a", "b"])
 
 number = 3
+
+def impossible(hp):
+    raise ValueError("negative size")
+
+def hopeless(hp):
+    raise keras_tuner.errors.FailedTrialError("too large")
+
+class Fails(Mine):
+    def fit(self, hp, model, *args, **kwargs):
+        raise keras_tuner.errors.FailedTrialError("no good")
 """
 
 
@@ -57,6 +70,32 @@ def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
 def test_what_is_no_hypermodel_is_refused(name, said):
     with pytest.raises(HyperModelError, match=said):
         foreign.find(search(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("impossible", "negative size"), ("hopeless", "too large")]
+)
+def test_values_that_make_no_model_lose_their_trial_only(name, said):
+    wanted = search(f"someones:{name}")
+    with pytest.raises(TrialFailed, match=said) as failure:
+        foreign.build(foreign.find(wanted), keras_tuner.HyperParameters(), wanted)
+    assert failure.value.kind == "hypermodel"
+    with pytest.raises(HyperModelError, match=said):
+        foreign.example(wanted)
+
+
+def test_a_fit_that_gives_up_loses_its_trial_only():
+    hypermodel = foreign.find(search("someones:Fails"))
+    with pytest.raises(TrialFailed, match="no good"):
+        foreign.fit(hypermodel, keras_tuner.HyperParameters(), "a model", x=1)
+
+
+def test_a_model_without_an_input_takes_the_size_of_the_search():
+    wanted = search("someones:build")
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    hypermodel = types.SimpleNamespace(build=lambda _hp: keras.Sequential(layers))
+    model = foreign.build(hypermodel, keras_tuner.HyperParameters(), wanted)
+    assert (model.input_shape, model.output_shape) == ((None, 48, 48, 1), (None, 7))
 
 
 def test_a_module_that_misses_something_itself_shows_its_own_error():

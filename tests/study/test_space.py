@@ -30,7 +30,7 @@ def test_the_catalogues_have_the_names_of_the_config():
 def make_sampler(name, seed):
     if name == "gp":
         pytest.importorskip("torch", reason="the sampler gp needs PyTorch")
-    return samplers.PerTrialSampler(samplers.SAMPLERS[name], seed)
+    return samplers.PerTrialSampler(name, seed)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
@@ -60,15 +60,60 @@ def test_the_same_seed_gives_the_same_suggestions(name):
 
 @pytest.mark.parametrize("name", PRUNERS)
 @pytest.mark.parametrize("epochs", [1, 2, 20])
-def test_every_pruner_judges_a_trial(name, epochs):
-    study = optuna.create_study(direction="maximize", pruner=samplers.PRUNERS[name](epochs))
-    for value in (0.9, 0.8, 0.7, 0.6, 0.5, 0.1):
+def test_the_best_trial_so_far_is_never_pruned(name, epochs):
+    assert not any(pruned_at(name, epochs, [0.1 * n for n in range(1, 10)]))
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_hopeless_trials_are_pruned_early_by_all_pruners_but_none(name):
+    ended = pruned_at(name, 20, [0.9] * 12 + [0.1] * 12)
+    hopeless = [epoch for epoch in ended[12:] if epoch]
+    assert not any(ended[:12])
+    if name == "none":
+        assert not hopeless
+    else:
+        assert len(hopeless) >= 9
+        assert min(hopeless) <= 3
+
+
+def pruned_at(name, epochs, values):
+    """Epoch after which each trial was pruned, 0 if it was not, when its value stays as it is."""
+    study = optuna.create_study(
+        study_name="s", direction="maximize", pruner=samplers.PRUNERS[name](epochs)
+    )
+    ended = []
+    for value in values:
         trial = study.ask()
+        pruned = 0
         for step in range(1, epochs + 1):
             trial.report(value, step)
-            verdict = trial.should_prune()
-            assert verdict in (True, False)
-        study.tell(trial, value)
+            if trial.should_prune():
+                pruned = step
+                break
+        state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
+        study.tell(trial, None if pruned else value, state=state)
+        ended.append(pruned)
+    return ended
+
+
+@pytest.mark.parametrize("name", ["qmc", "gp"])
+def test_some_samplers_see_all_trials_whatever_bracket_they_are_in(name):
+    study = optuna.create_study(
+        study_name="s",
+        pruner=samplers.PRUNERS["hyperband"](20),
+        sampler=make_sampler(name, seed=3),
+    )
+    for number in range(24):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_float("y", 0, 1)
+        study.tell(trial, number)
+    spaces = []
+    for _ in range(6):  # of all brackets
+        trial = study.ask()
+        spaces.append(set(trial.relative_params))
+        study.tell(trial, 1.0)
+    assert spaces == [{"x", "y"}] * 6
 
 
 def test_parameters_of_other_branches_are_never_asked_for():
@@ -126,6 +171,12 @@ def test_what_protects_pretrained_weights_is_not_asked_for_without_them():
     search = SearchConfig(image_sizes="48", weights="none")
     asked = {name for trial, _ in draw(search) for name in trial.params}
     assert not {"head_warmup", "resnet50_batch_norm", "backbone_rate"} & asked
+
+
+def test_weights_are_averaged_only_where_there_is_no_batch_norm():
+    for trial, config in draw(FULL):
+        assert ("ema_decay" in trial.params) == (config.backbone != "resnet50")
+        assert config.backbone != "resnet50" or not config.ema_decay
 
 
 def test_weights_are_named_by_backbone():
