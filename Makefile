@@ -8,7 +8,7 @@ test: ## The fast tests, a minute
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-all: ## All tests: real processes and signals, real FER2013 where FER_SHARED or ../shared has it
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow"
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow" --durations=15
 
 lint: ## Format, lint and types
 	$(PYTHON) -m ruff format --check .

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ROOT = Path(__file__).parents[1]
-TRIALS = 3
+TRIALS = 2
 SMALL = {
     "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
     "image_sizes": 48, "epochs": 8, "study": "s", "pruner": "none", "sampler": "random",
