@@ -1,4 +1,6 @@
+import re
 import types
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -6,7 +8,10 @@ import pytest
 
 from fer_search.config import SearchConfig
 from fer_search.errors import HyperModelError, TrialFailed
+from fer_search.model.foreign_training import check
 from fer_search.study import foreign
+
+ROOT = Path(__file__).parents[2]
 
 MODULE = """
 import keras_tuner
@@ -101,3 +106,9 @@ def test_a_model_without_an_input_takes_the_size_of_the_search():
 def test_a_module_that_misses_something_itself_shows_its_own_error():
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
         foreign.find(search("broken:Model"))
+
+
+def test_the_example_of_the_readme_is_a_hypermodel(own_home):
+    (block,) = re.findall(r"```python\n(# faces.py.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (own_home / "faces.py").write_text(block)
+    check(foreign.example(search("faces:build")), "the README's example")
