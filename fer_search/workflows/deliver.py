@@ -15,7 +15,7 @@ from filelock import Timeout
 from fer_search import figures, spool
 from fer_search.serving import package
 from fer_search.spool import Spooled
-from fer_search.study.trials import Study
+from fer_search.study.studies import Study
 from fer_search.tracking import registry
 from fer_search.tracking.runs import StudyRun
 

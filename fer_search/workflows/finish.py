@@ -16,7 +16,7 @@ from fer_search.progress import console, say, top_trials
 from fer_search.results import Evaluation, TrialPoint, best_of
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
-from fer_search.study.trials import Study
+from fer_search.study.studies import Study
 from fer_search.tracking import registry
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import MODEL_TAG, register

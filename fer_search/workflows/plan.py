@@ -16,7 +16,7 @@ from fer_search.model.preview import preview
 from fer_search.model.training import train
 from fer_search.study import foreign
 from fer_search.study.space import suggest
-from fer_search.study.trials import Trial
+from fer_search.study.trial import Trial
 from fer_search.trial_config import TrialConfig
 
 

@@ -23,7 +23,7 @@ from fer_search.processes import Launch
 from fer_search.progress import Progress, say
 from fer_search.study import foreign
 from fer_search.study.samplers import PerTrialSampler
-from fer_search.study.trials import Study, create_study, find_study, open_storage
+from fer_search.study.studies import Study, create_study, find_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import LoggedRun, StudyRun
 from fer_search.workflows.crew import Crew

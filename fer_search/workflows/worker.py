@@ -19,7 +19,8 @@ from fer_search.errors import DataError, StoreError, TrialFailed
 from fer_search.results import EpochMetrics
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.study.leases import LeaseLost
-from fer_search.study.trials import Study, Trial, TrialPruned, find_study, open_storage
+from fer_search.study.studies import Study, find_study, open_storage
+from fer_search.study.trial import Trial, TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.runs import StudyRun

@@ -15,7 +15,8 @@ from fer_search.data.splits import split
 from fer_search.data.synthetic import draw
 from fer_search.errors import DataError, StudyStopped, TrialFailed
 from fer_search.serving.package import load_keras
-from fer_search.study.trials import TrialPruned, create_study, open_storage
+from fer_search.study.studies import create_study, open_storage
+from fer_search.study.trial import TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows import plan, worker

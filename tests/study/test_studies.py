@@ -13,7 +13,8 @@ from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.study import leases
 from fer_search.study.space import suggest
-from fer_search.study.trials import TrialPruned, create_study, find_study, open_storage
+from fer_search.study.studies import create_study, find_study, open_storage
+from fer_search.study.trial import TrialPruned
 
 FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b", "test_openings": []}
 

@@ -1,12 +1,8 @@
-"""Trials: open or resume a study in Optuna's storage; take, report, tell and give back its trials.
+"""Studies in Optuna's storage: open, resume, hand out trials within the budget, sum up.
 
 The storage is the queue. A worker takes the first unfinished trial whose lease is free, one that
 was enqueued, given back, or left by a dead process, and else asks for a new one while the budget
-lasts. Every finished trial ends here, in one of Optuna's states; nobody else tells Optuna.
-
-    WAITING --take--> RUNNING --complete--> COMPLETE
-       ^                 |------prune-----> PRUNED
-       `---give_back-----'------fail------> FAIL
+lasts. What becomes of a trial is in `trial.py`.
 """
 
 from __future__ import annotations
@@ -22,13 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer_search.config import SearchConfig
 from fer_search.errors import StoreError, StudyStopped, TrialFailed
-from fer_search.results import EpochMetrics, TrialPoint, TrialResult
+from fer_search.results import TrialPoint
 from fer_search.study import leases
-from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
-from fer_search.study.samplers import PRUNERS, PerTrialSampler, trial_seed
+from fer_search.study.hyperparameters import fingerprint
+from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
-
-TrialPruned = optuna.TrialPruned
+from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
 
 FAILURES_IN_A_ROW = 5
 """So many failed trials, none complete between them, stop a study."""
@@ -36,8 +31,6 @@ TAKEOVERS = 2
 """A trial whose worker died this often, and once more, is lost."""
 
 _RECORD = "fer_search"
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-_UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -162,8 +155,8 @@ class Study:
             self.reload()
             trials = self._trials()
             self._stop_if_hopeless(trials)
-            done = sum(trial.state in _FINISHED for trial in trials)
-            running = sum(_is_held(trial) for trial in trials)
+            done = sum(trial.state in FINISHED for trial in trials)
+            running = sum(is_held(trial) for trial in trials)
             if done >= self.search.trials:
                 return None
             if done + running < self.search.trials:
@@ -177,12 +170,12 @@ class Study:
     def take_number(self, number: int) -> Trial | None:
         """Take one trial by its number, if it is unfinished and free."""
         trial = self._trials()[number]
-        is_free = trial.state in _UNFINISHED and not _is_held(trial)
+        is_free = trial.state in UNFINISHED and not is_held(trial)
         return self._seize(trial) if is_free else None
 
     def release_dead(self) -> None:
         """Give back every trial that a dead process left running."""
-        left = [t for t in self._trials() if t.state == TrialState.RUNNING and not _is_held(t)]
+        left = [t for t in self._trials() if t.state == TrialState.RUNNING and not is_held(t)]
         for trial in self._seized(iter(left)):
             trial.give_back()
 
@@ -208,7 +201,7 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _take_left(self, trials: Sequence[FrozenTrial]) -> Trial | None:
-        free = (t for t in trials if t.state in _UNFINISHED and not _is_held(t))
+        free = (t for t in trials if t.state in UNFINISHED and not is_held(t))
         return next(self._seized(free), None)
 
     def _seized(self, trials: Iterator[FrozenTrial]) -> Iterator[Trial]:
@@ -229,7 +222,7 @@ class Study:
         else:  # its owner died
             takeovers = trial.user_attrs.get("takeovers", 0) + 1
             self._storage.set_trial_user_attr(trial._trial_id, "takeovers", takeovers)
-        return Trial(self, trial._trial_id, new)
+        return self._held(trial._trial_id, new)
 
     def _fits(self, trial: Trial) -> bool:
         """Tell whether the budget has room for `trial`, after all that were taken before it."""
@@ -237,8 +230,8 @@ class Study:
         ahead = [
             other
             for other in self._trials()
-            if other.state in _FINISHED
-            or (_is_held(other) and (other.user_attrs["lease"]["since"], other.number) < mine)
+            if other.state in FINISHED
+            or (is_held(other) and (other.user_attrs["lease"]["since"], other.number) < mine)
         ]
         return len(ahead) < self.search.trials
 
@@ -249,7 +242,10 @@ class Study:
             state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=born)
-        return Trial(self, trial_id, lease)
+        return self._held(trial_id, lease)
+
+    def _held(self, trial_id: int, lease: dict[str, Any]) -> Trial:
+        return Trial(self._storage, self._study, self.search.seed, trial_id, lease)
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
         ended = sorted(
@@ -265,111 +261,12 @@ class Study:
             )
 
 
-class Trial:
-    """A running trial that this process holds: suggest from it, report to it, end it once."""
-
-    def __init__(self, study: Study, trial_id: int, lease: dict[str, Any]) -> None:
-        self._trial = optuna.trial.Trial(study._study, trial_id)
-        self._storage, self._id = study._storage, trial_id
-        self._reported = max(self._trial.storage.get_trial(trial_id).intermediate_values, default=0)
-        self._heartbeat = leases.Heartbeat(study._storage, trial_id, lease)
-        self.since: float = lease["since"]
-        """When this process took the trial."""
-        self._has_ended = False
-        self.number: int = self._trial.number
-        self.seed = trial_seed(study.search.seed, self.number)
-        """For everything random in this trial."""
-
-    @property
-    def hyperparameters(self) -> OptunaHyperParameters:
-        """Fresh hyperparameters; what was suggested before stays as it was."""
-        return OptunaHyperParameters(self._trial)
-
-    @property
-    def takeovers(self) -> int:
-        """How often this trial was taken from a dead process."""
-        return int(self._trial.user_attrs.get("takeovers", 0))
-
-    @property
-    def run_id(self) -> str | None:
-        """MLflow run of this trial, once it has one."""
-        return self._trial.user_attrs.get("run_id")
-
-    @run_id.setter
-    def run_id(self, run_id: str) -> None:
-        self._trial.set_user_attr("run_id", run_id)
-
-    def progress(self, epoch: int, batch: int, n_batches: int) -> None:
-        """Tell watchers where training is; costs nothing, travels with the next beat."""
-        self._heartbeat.progress = (epoch, batch, n_batches)
-
-    def report(self, epoch: EpochMetrics) -> None:
-        """Report an epoch to the pruner; epochs reported before a restart are passed over.
-
-        Raises:
-            TrialPruned: If the pruner says so.
-            LeaseLost: If another process has taken this trial.
-        """
-        if self._heartbeat.is_lost:
-            raise leases.LeaseLost
-        if epoch.epoch <= self._reported:
-            return
-        self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
-        if self._trial.should_prune():
-            raise TrialPruned(f"pruned after epoch {epoch.epoch}")
-
-    def complete(self, result: TrialResult) -> None:
-        """End with the objective of `result`; its accuracy is kept beside it."""
-        self._trial.set_user_attr("val_accuracy", result.validation.accuracy)
-        self._tell(TrialState.COMPLETE, result.objective)
-
-    def prune(self) -> None:
-        """End by the pruner's verdict; Optuna keeps the last reported value."""
-        self._tell(TrialState.PRUNED)
-
-    def fail(self, failure: TrialFailed) -> None:
-        """End without a value."""
-        self._trial.set_user_attr("failure.kind", failure.kind)
-        self._trial.set_user_attr("failure.message", failure.message)
-        self._tell(TrialState.FAIL)
-
-    def give_back(self) -> bool:
-        """Return the trial to the queue: same number, same parameters, same run, any worker.
-
-        Returns:
-            False if it has ended already or is another process's, and so stays as it is.
-        """
-        lease = self._stop_beating()
-        if self._has_ended or lease is None:
-            return False
-        self._storage.set_trial_state_values(self._id, TrialState.WAITING)
-        return leases.swap(self._storage, self._id, lease, None)
-
-    def _stop_beating(self) -> dict[str, Any] | None:
-        """Stop the heartbeat; return the lease, or None if another process has taken the trial."""
-        lease = self._heartbeat.stop()
-        last = lease | {"beat": time.time(), "progress": None}
-        return last if leases.swap(self._storage, self._id, lease, last) else None
-
-    def _tell(self, state: TrialState, value: float | None = None) -> None:
-        if self._stop_beating() is None:
-            raise leases.LeaseLost
-        self._trial.study.tell(self.number, value, state=state)
-        self._has_ended = True
-
-
-def _is_held(trial: FrozenTrial) -> bool:
-    """Tell whether a live process holds this trial."""
-    lease = trial.user_attrs.get(leases.ATTRIBUTE)
-    return trial.state in _UNFINISHED and not leases.is_free(lease)
-
-
 def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
     lease = trial.user_attrs.get(leases.ATTRIBUTE) or {}
     return TrialPoint(
         number=trial.number,
-        state="RUNNING" if _is_held(trial) else trial.state.name,
-        value=trial.value if trial.state in _FINISHED and trial.values else None,
+        state="RUNNING" if is_held(trial) else trial.state.name,
+        value=trial.value if trial.state in FINISHED and trial.values else None,
         params=settled | trial.params,
         curve=trial.intermediate_values,
         accuracy=trial.user_attrs.get("val_accuracy"),

@@ -1,0 +1,141 @@
+"""One trial in the hands of this process: ask it for values, report its epochs, end it once.
+
+    WAITING --take--> RUNNING --complete--> COMPLETE
+       ^                 |------prune-----> PRUNED
+       `---give_back-----'------fail------> FAIL
+
+`studies.py` hands trials out; nobody else tells Optuna how one ended.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer_search.errors import TrialFailed
+from fer_search.results import EpochMetrics, TrialResult
+from fer_search.study import leases
+from fer_search.study.hyperparameters import OptunaHyperParameters
+from fer_search.study.samplers import trial_seed
+
+TrialPruned = optuna.TrialPruned
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+
+
+class Trial:
+    """A running trial that this process holds: suggest from it, report to it, end it once.
+
+    Args:
+        storage: Of the study.
+        study: As Optuna has it.
+        seed: Of the study.
+        trial_id: In the storage.
+        lease: Of this process on the trial.
+    """
+
+    def __init__(
+        self,
+        storage: optuna.storages.RDBStorage,
+        study: optuna.Study,
+        seed: int,
+        trial_id: int,
+        lease: dict[str, Any],
+    ) -> None:
+        self._trial = optuna.trial.Trial(study, trial_id)
+        self._storage, self._id = storage, trial_id
+        self._reported = max(self._trial.storage.get_trial(trial_id).intermediate_values, default=0)
+        self._heartbeat = leases.Heartbeat(storage, trial_id, lease)
+        self.since: float = lease["since"]
+        """When this process took the trial."""
+        self._has_ended = False
+        self.number: int = self._trial.number
+        self.seed = trial_seed(seed, self.number)
+        """For everything random in this trial."""
+
+    @property
+    def hyperparameters(self) -> OptunaHyperParameters:
+        """Fresh hyperparameters; what was suggested before stays as it was."""
+        return OptunaHyperParameters(self._trial)
+
+    @property
+    def takeovers(self) -> int:
+        """How often this trial was taken from a dead process."""
+        return int(self._trial.user_attrs.get("takeovers", 0))
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow run of this trial, once it has one."""
+        return self._trial.user_attrs.get("run_id")
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self._trial.set_user_attr("run_id", run_id)
+
+    def progress(self, epoch: int, batch: int, n_batches: int) -> None:
+        """Tell watchers where training is; costs nothing, travels with the next beat."""
+        self._heartbeat.progress = (epoch, batch, n_batches)
+
+    def report(self, epoch: EpochMetrics) -> None:
+        """Report an epoch to the pruner; epochs reported before a restart are passed over.
+
+        Raises:
+            TrialPruned: If the pruner says so.
+            LeaseLost: If another process has taken this trial.
+        """
+        if self._heartbeat.is_lost:
+            raise leases.LeaseLost
+        if epoch.epoch <= self._reported:
+            return
+        self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
+        if self._trial.should_prune():
+            raise TrialPruned(f"pruned after epoch {epoch.epoch}")
+
+    def complete(self, result: TrialResult) -> None:
+        """End with the objective of `result`; its accuracy is kept beside it."""
+        self._trial.set_user_attr("val_accuracy", result.validation.accuracy)
+        self._tell(TrialState.COMPLETE, result.objective)
+
+    def prune(self) -> None:
+        """End by the pruner's verdict; Optuna keeps the last reported value."""
+        self._tell(TrialState.PRUNED)
+
+    def fail(self, failure: TrialFailed) -> None:
+        """End without a value."""
+        self._trial.set_user_attr("failure.kind", failure.kind)
+        self._trial.set_user_attr("failure.message", failure.message)
+        self._tell(TrialState.FAIL)
+
+    def give_back(self) -> bool:
+        """Return the trial to the queue: same number, same parameters, same run, any worker.
+
+        Returns:
+            False if it has ended already or is another process's, and so stays as it is.
+        """
+        lease = self._stop_beating()
+        if self._has_ended or lease is None:
+            return False
+        self._storage.set_trial_state_values(self._id, TrialState.WAITING)
+        return leases.swap(self._storage, self._id, lease, None)
+
+    def _stop_beating(self) -> dict[str, Any] | None:
+        """Stop the heartbeat; return the lease, or None if another process has taken the trial."""
+        lease = self._heartbeat.stop()
+        last = lease | {"beat": time.time(), "progress": None}
+        return last if leases.swap(self._storage, self._id, lease, last) else None
+
+    def _tell(self, state: TrialState, value: float | None = None) -> None:
+        if self._stop_beating() is None:
+            raise leases.LeaseLost
+        self._trial.study.tell(self.number, value, state=state)
+        self._has_ended = True
+
+
+def is_held(trial: FrozenTrial) -> bool:
+    """Tell whether a live process holds this trial."""
+    lease = trial.user_attrs.get(leases.ATTRIBUTE)
+    return trial.state in UNFINISHED and not leases.is_free(lease)
