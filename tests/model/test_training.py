@@ -104,6 +104,7 @@ def test_training_ends_when_epochs_bring_nothing_better(splits):
     assert len(result.epochs) == result.best_epoch + 2 < 30
 
 
+@pytest.mark.slow
 def test_a_plateau_halves_the_rate_until_patience_ends(splits):
     settings = config(schedule="plateau", learning_rate=1e-9, warmup=0, epochs=9)
     _, result = train(settings, splits, on_epoch=ignore)
@@ -125,6 +126,7 @@ def validated(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_the_head_warms_up_alone(splits, validated):
     settings = config(epochs=3, head_warmup=2, schedule="cosine", warmup=0)
     model, result = train(settings, splits, on_epoch=ignore)
@@ -190,6 +192,7 @@ class Pruned(RuntimeError):
     """Reads as if memory were at its end, and is not."""
 
 
+@pytest.mark.slow
 def test_what_on_epoch_raises_passes_through_untouched(splits):
     verdict = Pruned("out of memory")
 

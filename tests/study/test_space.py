@@ -132,7 +132,7 @@ def test_branches_are_sampled_jointly():
         suggest(OptunaHyperParameters(trial), search=FULL, seed=number)
         study.tell(trial, number)
     trial = study.ask()
-    joint = set(trial.study.sampler.infer_relative_search_space(study, study.studies[-1]))
+    joint = set(trial.study.sampler.infer_relative_search_space(study, study.trials[-1]))
     assert {"vgg16_unfreeze_depth", "resnet50_unfreeze_depth", "sgd_learning_rate"} <= joint
 
 
@@ -230,5 +230,5 @@ def test_qmc_covers_a_range_evenly_across_processes():
         trial = study.ask()
         trial.suggest_float("x", 0, 1)
         study.tell(trial, number)
-    bins = [int(trial.params["x"] * 16) for trial in study.studies[1:]]
+    bins = [int(trial.params["x"] * 16) for trial in study.trials[1:]]
     assert sorted(bins) == list(range(16))
