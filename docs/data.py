@@ -1,6 +1,6 @@
 """Measure what is wrong in FER2013: tables for docs/data.md and the picture beside them.
 
-python docs/data.py --votes ferplus_votes.csv
+python -m docs.data --votes ferplus_votes.csv
 
 Run it in an installed environment, from the project's folder; FER2013 is fetched with kagglehub.
 """
@@ -44,7 +44,7 @@ def main() -> None:
     print_repeats(groups, labels, part_of)
     blank = np.flatnonzero(images.reshape(len(images), -1).std(axis=1) < BLANK)
     print_parts("Nearly blank (deviation of the pixels below 10)", blank, part_of)
-    cast = votes.read(options.votes, faces.origins, labels)
+    cast = votes.read(options.votes, faces.origins)
     no_face = votes.not_faces(cast, faces.origins)
     print_parts("No face, say most taggers of FER+", no_face, part_of)
     share = votes.agreement(cast, faces.origins, labels)

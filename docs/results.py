@@ -1,10 +1,10 @@
 """Put a finished study on FER2013 into words: the tables and pictures of docs/results.md.
 
-    python docs/results.py --study NAME --backend-store-uri sqlite:///mlflow.db
+    python -m docs.results --study NAME --backend-store-uri sqlite:///mlflow.db
 
-Run it in an installed environment, where the search ran. Test is not opened again: what the chosen
-model answered at its one opening is an artifact of the study run. PublicTest is evaluated anew,
-whole, for the merged folder that Kaggle's users count.
+Run it in an installed environment, from the project's folder. Test is not opened again: what the
+chosen model answered at its one opening is an artifact of the study run. PublicTest is evaluated
+anew, whole, for the merged folder that Kaggle's users count.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def prepare(search: SearchConfig) -> Splits:
     faces = sources.load(search.data, seed=search.seed)
     unwanted, report = {}, {}
     if search.faces == CLEANED:
-        cast = votes.read(Path(search.votes), faces.origins, faces.labels)
+        cast = votes.read(Path(search.votes), faces.origins)
         unwanted = {"in train that are no faces": votes.not_faces(cast, faces.origins)}
         share = votes.agreement(cast, faces.origins, faces.labels)
         report = {"votes": {"file": search.votes, "agreement_with_labels": round(share, 4)}}

@@ -123,7 +123,6 @@ def _from_folder(folder: Path, *, name: str, url: str) -> Faces:
 
 
 def _from_table(file: Path) -> Faces:
-    _log.info("Reading %s", file)
     packed = pack(tables.content_key(file), lambda: tables.read(file))
     return Faces(
         name=str(file),

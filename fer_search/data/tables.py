@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from fer_search.errors import DataError
 
 CHALLENGE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Emotions in the order of the numbers in the table; not that of `EMOTIONS`."""
-NO_USAGE = "-"
-"""Stands for the cell of a table that has no such column."""
+
+_log = logging.getLogger(__name__)
 
 _SHOWN = 5
 _KEY_VERSION = b"table 1"
@@ -54,6 +55,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: If the file is no such table, a row is malformed, or an emotion has no pictures.
     """
+    _log.info("Reading %s", file)
     images, labels, lines, splits, faults = [], [], [], [], []
     with file.open(encoding="utf-8-sig", newline="") as opened:
         for line, header, row in _rows(file, opened):
@@ -123,9 +125,12 @@ def _parsed(header: list[str], row: list[str]) -> tuple[np.ndarray, int, str]:
     emotion = cells["emotion"].strip()
     if emotion not in map(str, range(len(CHALLENGE))):
         raise ValueError(f"emotion {emotion[:20]!r}, expected 0 to {len(CHALLENGE) - 1}")
-    usage = cells.get("usage", NO_USAGE).strip()
-    if usage != NO_USAGE and usage.lower() not in OFFICIAL_PARTS:
-        raise ValueError(f"Usage {usage[:20]!r}, expected Training, PublicTest or PrivateTest")
+    part = ""
+    if "usage" in cells:
+        usage = cells["usage"].strip()
+        if usage.lower() not in OFFICIAL_PARTS:
+            raise ValueError(f"Usage {usage[:20]!r}, expected Training, PublicTest or PrivateTest")
+        part = OFFICIAL_PARTS[usage.lower()]
     texts = cells["pixels"].split()
     if len(texts) != FACE_SIZE**2:
         raise ValueError(f"{len(texts)} pixels, expected {FACE_SIZE**2}")
@@ -136,4 +141,4 @@ def _parsed(header: list[str], row: list[str]) -> tuple[np.ndarray, int, str]:
     if pixels.min() < 0 or pixels.max() > 255:
         raise ValueError(f"pixels from {pixels.min()} to {pixels.max()}, expected 0 to 255")
     image = pixels.astype(np.uint8).reshape(FACE_SIZE, FACE_SIZE)
-    return image, EMOTIONS.index(CHALLENGE[int(emotion)]), OFFICIAL_PARTS.get(usage.lower(), "")
+    return image, EMOTIONS.index(CHALLENGE[int(emotion)]), part

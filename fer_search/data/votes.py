@@ -46,6 +46,8 @@ def not_faces(votes: Mapping[str, _Votes], origins: np.ndarray) -> np.ndarray:
 def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarray) -> float:
     """Share of the pictures with votes whose label is the emotion with most votes.
 
+    Warns if it is so low that the votes seem to be on other pictures.
+
     Args:
         votes: What `read` gave.
         origins: Paths of the pictures within their source, (N,) strings.
@@ -54,17 +56,23 @@ def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarr
     label_of = dict(zip(origins.tolist(), labels.tolist(), strict=True))
     known = [path for path in votes if path in label_of]
     agreed = [EMOTION_NAMES.get(_first(votes[p])) == EMOTIONS[label_of[p]] for p in known]
-    return float(np.mean(agreed))
+    share = float(np.mean(agreed))
+    if share < LEAST_AGREEMENT:
+        _log.warning(
+            "what most taggers saw is the label of %.0f %% of the pictures only; FER+ and FER2013 "
+            "agree on far more. Are these the votes on other pictures?",
+            100 * share,
+        )
+    return share
 
 
-def read(file: Path, origins: np.ndarray, labels: np.ndarray) -> dict[str, _Votes]:
-    """Read the votes on the pictures of a source, and warn if they seem to be on others.
+def read(file: Path, origins: np.ndarray) -> dict[str, _Votes]:
+    """Read the votes on the pictures of a source.
 
     Args:
         file: A CSV with the column `path`, as the origins tell it (`train/happy/Training_3.jpg`),
             and a column of votes for each choice, among them `NF`.
         origins: Paths of the pictures within their source, (N,) strings.
-        labels: Shape (N,), index into `EMOTIONS`.
 
     Returns:
         Path to the votes for each choice.
@@ -78,13 +86,6 @@ def read(file: Path, origins: np.ndarray, labels: np.ndarray) -> dict[str, _Vote
         raise DataError(
             f"votes={file}: no path in it is one of the data, e.g. {example}",
             hint="expected are paths within the folder of the data, with forward slashes",
-        )
-    if (share := agreement(votes, origins, labels)) < LEAST_AGREEMENT:
-        _log.warning(
-            "votes=%s: what most taggers saw is the label of %.0f %% of the pictures only; "
-            "FER+ and FER2013 agree on far more. Are these the votes on other pictures?",
-            file,
-            100 * share,
         )
     return votes
 
@@ -109,7 +110,8 @@ def _read(file: Path) -> dict[str, _Votes]:
                 if len(row) != len(header):
                     raise ValueError(f"{len(row)} cells, expected {len(header)}")
                 cells = dict(zip(header, row, strict=True))
-                votes[cells["path"]] = {name: int(cells[name]) for name in CHOICES & cells.keys()}
+                counts = {name: int(text) for name, text in cells.items() if name in CHOICES}
+                votes[cells["path"]] = counts  # in the order of the file: of equals the first wins
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"votes={file}, line {reader.line_num}: {error}",

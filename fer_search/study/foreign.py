@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import keras_tuner
 
 from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.errors import HyperModelError, TrialFailed
+
+_log = logging.getLogger(__name__)
 
 
 class _OfFunction(keras_tuner.HyperModel):
@@ -92,6 +95,8 @@ def build(
         if not getattr(model, "built", True):
             model.build((None, *_shape(search)))
     except (keras_tuner.errors.FailedTrialError, ValueError) as error:
+        # Keras raises ValueError for sizes that do not fit; should it be a bug, this says where.
+        _log.warning("%s did not build a model", search.hypermodel, exc_info=error)
         raise TrialFailed("hypermodel", f"{search.hypermodel}: build: {error}") from error
     return model
 

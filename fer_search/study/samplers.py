@@ -159,7 +159,4 @@ class PerTrialSampler(BaseSampler):
 
     def _shown(self, study: optuna.Study) -> optuna.Study:
         """The study, or where Optuna shows one bracket of it, the study that has the bracket."""
-        try:
-            return study._study if self._sees_all else study  # type: ignore[attr-defined]
-        except AttributeError:
-            return study
+        return getattr(study, "_study", study) if self._sees_all else study

@@ -71,6 +71,7 @@ def test_a_table_is_a_source_that_is_read_once(
         pytest.param(f"3,{pixels(1)[:-1]}x,Training", "line 23: a pixel is not", id="letter"),
         pytest.param(f"3,{pixels(10**30)},Training", "line 23: a pixel is not", id="huge"),
         pytest.param(f"3,{pixels(1)},Test", "line 23: Usage 'Test'", id="usage"),
+        pytest.param(f"3,{pixels(1)},-", "line 23: Usage '-'", id="dash"),
         pytest.param("3", "line 23: 1 cells, expected 3", id="cut"),
         pytest.param(f"3,{pixels(1)},", "line 23: Usage ''", id="no_usage"),
         pytest.param(f"3,{pixels(1)},Training,1", "line 23: 4 cells, expected 3", id="long"),

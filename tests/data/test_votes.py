@@ -30,7 +30,8 @@ def test_what_most_taggers_call_no_face_is_found(tmp_path: Path) -> None:
         "train/sad/4.jpg,0,0,0,10",
         "",
     )
-    votes = read(file, origins, np.full(4, SAD))
+    votes = read(file, origins)
+    assert list(votes["elsewhere.jpg"]) == ["neutral", "happiness", "unknown", "nf"]
     assert not_faces(votes, origins).tolist() == [1, 3]
 
 
@@ -43,7 +44,7 @@ def test_votes_on_other_pictures_are_noticed(
     file = write(
         tmp_path, *rows, "d.jpg,0,0,9,0,0", header="path,neutral,happiness,sadness,unknown,NF"
     )
-    votes = read(file, origins, np.full(5, label))
+    votes = read(file, origins)
     assert agreement(votes, origins, np.full(5, label)) == share
     warned = "label of 25 % of the pictures only" in caplog.text
     assert warned == (share < 0.5)
@@ -61,7 +62,7 @@ def test_votes_on_other_pictures_are_noticed(
 )
 def test_other_files_are_refused(tmp_path: Path, row: str, header: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        read(write(tmp_path, row, header=header), np.array(["a.jpg"]), np.array([0]))
+        read(write(tmp_path, row, header=header), np.array(["a.jpg"]))
 
 
 def test_no_faces_leave_training_alone_and_the_report_says_so(tmp_path: Path, write_folder) -> None:

@@ -80,11 +80,12 @@ def test_what_is_no_hypermodel_is_refused(name, said):
 @pytest.mark.parametrize(
     ("name", "said"), [("impossible", "negative size"), ("hopeless", "too large")]
 )
-def test_values_that_make_no_model_lose_their_trial_only(name, said):
+def test_values_that_make_no_model_lose_their_trial_only(name, said, caplog):
     wanted = search(f"someones:{name}")
     with pytest.raises(TrialFailed, match=said) as failure:
         foreign.build(foreign.find(wanted), keras_tuner.HyperParameters(), wanted)
     assert failure.value.kind == "hypermodel"
+    assert f"in {name}" in caplog.text, "where it happened is not told"
     with pytest.raises(HyperModelError, match=said):
         foreign.example(wanted)
 
