@@ -9,11 +9,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from fer_search import figures
 from fer_search.config import EMOTIONS
+from fer_search.figures import study as study_figures
+from fer_search.figures import trial as trial_figures
 from fer_search.results import EpochMetrics, Evaluation, TrialPoint
 
-OF_TRIALS = [figures.optimization_history, figures.parameters, figures.trial_curves]
+OF_TRIALS = [
+    study_figures.optimization_history,
+    study_figures.parameters,
+    study_figures.trial_curves,
+]
 
 
 def trial(number, state="COMPLETE", value=None, params=None, n_epochs=3):
@@ -107,15 +112,19 @@ def test_every_study_can_be_drawn(draw, trials):
     figure = draw(trials)
     assert Image.open(io.BytesIO(png(figure))).format == "PNG"
     if not any(trial.state == "COMPLETE" for trial in trials):
-        assert any(figures.NOTHING in text for text in words(figure))
+        assert any(study_figures.NOTHING in text for text in words(figure))
 
 
 @pytest.mark.parametrize(
     ("draw", "title", "names"),
     [
-        (figures.optimization_history, "Search history", {"trial", "best so far", "failed"}),
-        (figures.parameters, "Parameters and objective", {"learning_rate", "resnet50", "True"}),
-        (figures.trial_curves, "Trials over their epochs", {"epoch", "best: trial 28"}),
+        (study_figures.optimization_history, "Search history", {"trial", "best so far", "failed"}),
+        (
+            study_figures.parameters,
+            "Parameters and objective",
+            {"learning_rate", "resnet50", "True"},
+        ),
+        (study_figures.trial_curves, "Trials over their epochs", {"epoch", "best: trial 28"}),
     ],
 )
 def test_figures_of_a_study_say_what_they_show(draw, title, names):
@@ -128,7 +137,7 @@ def test_figures_of_a_study_say_what_they_show(draw, title, names):
 
 
 def test_pruned_trials_are_dashed_and_the_best_stands_out():
-    lines = figures.trial_curves(MANY).axes[0].lines
+    lines = study_figures.trial_curves(MANY).axes[0].lines
     assert sum(line.get_linestyle() == "--" for line in lines) == 25
     thickest = max(lines, key=lambda line: line.get_linewidth())
     assert thickest.get_zorder() == max(line.get_zorder() for line in lines)
@@ -136,7 +145,7 @@ def test_pruned_trials_are_dashed_and_the_best_stands_out():
 
 def test_best_so_far_never_falls():
     trials = [trial(number, value=value) for number, value in enumerate([0.3, 0.5, 0.2, 0.6])]
-    (line,) = figures.optimization_history(trials[::-1]).axes[0].lines
+    (line,) = study_figures.optimization_history(trials[::-1]).axes[0].lines
     assert list(line.get_ydata()) == [0.3, 0.5, 0.5, 0.6, 0.6]
 
 
@@ -150,19 +159,19 @@ def test_best_so_far_never_falls():
 )
 def test_only_wide_parameters_have_a_log_scale(values, scale):
     trials = [trial(number, params={"x": value}) for number, value in enumerate(values)]
-    assert figures.parameters(trials).axes[0].get_xscale() == scale
+    assert study_figures.parameters(trials).axes[0].get_xscale() == scale
 
 
 @pytest.mark.parametrize("importances", [{}, {"dropout": 0.0}, {"a": 0.2, "b": 0.8}])
 def test_importances_are_ranked(importances):
-    figure = figures.parameter_importances(importances)
+    figure = study_figures.parameter_importances(importances)
     assert png(figure)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == sorted(importances, key=importances.get)
     assert ("too few completed trials yet" in words(figure)) == (not importances)
 
 
-@pytest.mark.parametrize("draw", [figures.confusion_matrix, figures.per_emotion_f1])
+@pytest.mark.parametrize("draw", [trial_figures.confusion_matrix, trial_figures.per_emotion_f1])
 @pytest.mark.parametrize(
     "seen",
     [
@@ -183,7 +192,9 @@ def test_every_evaluation_can_be_drawn(draw, seen):
 
 def test_confusion_has_counts_shares_recall_and_f1():
     predictions = np.eye(7)[[0, 0, 0, 1, 1]]
-    figure = figures.confusion_matrix(Evaluation(np.array([0, 0, 0, 0, 1]), predictions), "Test")
+    figure = trial_figures.confusion_matrix(
+        Evaluation(np.array([0, 0, 0, 0, 1]), predictions), "Test"
+    )
     said = [text.get_text() for text in figure.axes[0].texts]
     assert {"3", "75%", "25%", "recall", "F1"} <= set(said)
     assert "0.75" in said  # recall of angry
@@ -193,7 +204,7 @@ def test_confusion_has_counts_shares_recall_and_f1():
 
 @pytest.mark.parametrize(("n_epochs", "best"), [(0, None), (1, 1), (1, None), (40, 17)])
 def test_learning_curves_of_any_length(n_epochs, best):
-    figure = figures.learning_curves([epoch(number + 1) for number in range(n_epochs)], best)
+    figure = trial_figures.learning_curves([epoch(number + 1) for number in range(n_epochs)], best)
     assert png(figure)
     said = words(figure)
     assert "Learning curves" in said
@@ -202,7 +213,7 @@ def test_learning_curves_of_any_length(n_epochs, best):
 
 
 def test_one_epoch_is_drawn_as_points():
-    for axes in figures.learning_curves([epoch(1)], None).axes:
+    for axes in trial_figures.learning_curves([epoch(1)], None).axes:
         assert all(line.get_marker() == "o" for line in axes.lines)
 
 
@@ -210,7 +221,7 @@ def test_one_epoch_is_drawn_as_points():
 def test_augmentation_shows_every_variation(n_pictures, n_variations):
     originals = np.zeros((n_pictures, 48, 48), np.uint8)
     augmented = np.full((n_variations, n_pictures, 48, 48), 300.0)
-    figure = figures.augmentation(originals, augmented, np.arange(n_pictures))
+    figure = trial_figures.augmentation(originals, augmented, np.arange(n_pictures))
     assert png(figure)
     assert sum(len(axes.images) for axes in figure.axes) == n_pictures * (1 + n_variations)
     assert {"What the network saw", "original", *EMOTIONS[:n_pictures]} <= words(figure)
@@ -222,7 +233,7 @@ def test_augmentation_shows_every_variation(n_pictures, n_variations):
 )
 def test_augmentation_refuses_what_does_not_belong_together(originals, augmented, labels):
     with pytest.raises(ValueError, match="expected originals"):
-        figures.augmentation(np.zeros(originals), np.zeros(augmented), np.zeros(labels, int))
+        trial_figures.augmentation(np.zeros(originals), np.zeros(augmented), np.zeros(labels, int))
 
 
 def test_drawing_leaves_the_settings_of_others_alone():
@@ -238,6 +249,9 @@ def settings():
 
 
 def test_drawing_needs_no_pyplot():
-    root = Path(figures.__file__).parents[1]
-    script = "import sys, fer_search.figures; print('matplotlib.pyplot' in sys.modules)"
+    root = Path(study_figures.__file__).parents[2]
+    script = (
+        "import sys, fer_search.figures.study, fer_search.figures.trial; "
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", script], cwd=root) == b"False\n"

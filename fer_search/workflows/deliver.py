@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 from filelock import Timeout
 
-from fer_search import figures, spool
+from fer_search import spool
+from fer_search.figures import trial as trial_figures
 from fer_search.serving import package
 from fer_search.spool import Spooled
 from fer_search.study.studies import Study
@@ -44,11 +45,11 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
     tell()
     title = f"Trial {spooled.number} on validation"
     pictures = {
-        "confusion_matrix.png": figures.confusion_matrix(result.validation, title),
-        "learning_curves.png": figures.learning_curves(result.epochs, result.best_epoch),
+        "confusion_matrix.png": trial_figures.confusion_matrix(result.validation, title),
+        "learning_curves.png": trial_figures.learning_curves(result.epochs, result.best_epoch),
     }
     if spooled.pictures:
-        pictures["augmentation.png"] = figures.augmentation(**spooled.pictures)
+        pictures["augmentation.png"] = trial_figures.augmentation(**spooled.pictures)
     run.log_figures(pictures)
     run.log_json(result.validation.report(), "classification_report.json")
     params = {key: str(value) for key, value in spooled.params.items()}

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fer_search import figures
 from fer_search.data.splits import Splits
 from fer_search.errors import StudyStopped
+from fer_search.figures import study as study_figures
+from fer_search.figures import trial as trial_figures
 from fer_search.model.training import evaluate
 from fer_search.progress import console, say, top_trials
 from fer_search.results import Evaluation, TrialPoint, best_of
@@ -75,10 +76,10 @@ def log_counts(study_run: StudyRun, points: Sequence[TrialPoint]) -> None:
 
 def _pictures(study: Study, points: Sequence[TrialPoint]) -> dict[str, Any]:
     return {
-        "optimization_history.png": figures.optimization_history(points),
-        "trial_curves.png": figures.trial_curves(points),
-        "parameters.png": figures.parameters(points),
-        "parameter_importances.png": figures.parameter_importances(study.importances()),
+        "optimization_history.png": study_figures.optimization_history(points),
+        "trial_curves.png": study_figures.trial_curves(points),
+        "parameters.png": study_figures.parameters(points),
+        "parameter_importances.png": study_figures.parameter_importances(study.importances()),
     }
 
 
@@ -128,8 +129,8 @@ def _log_test(
     study_run.log_json(evaluation.intervals(), "test_intervals.json")
     study_run.log_figures(
         {
-            "test_confusion_matrix.png": figures.confusion_matrix(evaluation, title),
-            "test_f1.png": figures.per_emotion_f1(evaluation, title),
+            "test_confusion_matrix.png": trial_figures.confusion_matrix(evaluation, title),
+            "test_f1.png": trial_figures.per_emotion_f1(evaluation, title),
         }
     )
     study_run.set_tags(  # last: they say that the score is in

@@ -79,18 +79,21 @@ def test_a_categorical_loss_gets_one_hot_labels(splits, loss):
     assert seen == [(140, 7), (45, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [keras.losses.categorical_crossentropy, "mse", "kl_divergence"])
 def test_only_sparse_losses_get_integers(splits, loss):
     _, result = train(splits, build=lambda: tutorial(loss=loss), epochs=1)
     assert len(result.epochs) == 1
 
 
+@pytest.mark.slow
 def test_an_accuracy_that_is_not_told_is_not_logged(splits):
     _, result = train(splits, build=lambda: tutorial(metrics=()), epochs=1)
     assert "epoch/accuracy" not in result.epochs[0].metrics()
     assert "epoch/val_accuracy" in result.epochs[0].metrics()
 
 
+@pytest.mark.slow
 def test_nothing_of_how_it_was_compiled_is_saved(splits, tmp_path):
     def loss(true, predicted):
         return keras.losses.sparse_categorical_crossentropy(true, predicted)
@@ -101,6 +104,7 @@ def test_nothing_of_how_it_was_compiled_is_saved(splits, tmp_path):
         assert not json.loads(file.read("config.json")).get("compile_config")
 
 
+@pytest.mark.slow
 def test_a_stored_network_of_another_size_answers_as_it_was_evaluated(splits, tmp_path):
     model, result = train(splits, build=lambda: tutorial(size=64), epochs=1)
     model.save(tmp_path / "model.keras")

@@ -210,6 +210,7 @@ def test_fewer_pictures_than_a_batch_are_one_batch(splits):
     assert result.epochs[0].images_per_second > 0
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_loses_the_trial(splits):
     heard = []
     with pytest.raises(TrialFailed, match="epoch 1") as failure:
