@@ -228,42 +228,14 @@ def broken(split):
     return types.SimpleNamespace(images=split.images * np.float32("nan"), labels=split.labels)
 
 
-class ResourceExhaustedError(Exception):
-    """Named as TensorFlow's."""
-
-
-class JaxRuntimeError(RuntimeError):
-    """Named as JAX's."""
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        ResourceExhaustedError("OOM when allocating tensor"),
-        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
-        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    ],
-    ids=["python", "tensorflow", "jax", "torch"],
-)
-def test_too_little_memory_loses_the_trial_on_every_backend(splits, monkeypatch, error):
+def test_too_little_memory_loses_the_trial(splits, monkeypatch):
     def fail(*_args, **_options):
-        raise error
+        raise MemoryError
 
     monkeypatch.setattr(keras.Model, "fit", fail)
     with pytest.raises(TrialFailed, match="tiny with batch_size=32, image_size=32") as failure:
         train(config(), splits, on_epoch=ignore)
     assert failure.value.kind == "out_of_memory"
-
-
-@pytest.mark.parametrize("error", [ValueError("out of memory"), RuntimeError("a bug")])
-def test_a_bug_is_not_taken_for_too_little_memory(splits, monkeypatch, error):
-    def fail(*_args, **_options):
-        raise error
-
-    monkeypatch.setattr(keras.Model, "fit", fail)
-    with pytest.raises(type(error)):
-        train(config(), splits, on_epoch=ignore)
 
 
 @pytest.mark.slow
