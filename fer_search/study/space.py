@@ -37,13 +37,16 @@ KNOWN_GOOD: tuple[dict[str, Any], ...] = (
         "backbone": "vgg16",
         "optimizer": "adamw",
         "adamw_learning_rate": 3e-4,
+        "adamw_weight_decay": 2e-2,
         "batch_size": 128,
         "ema_decay": 0.999,
         "vgg16_head_units": 0,
-        "rotation": 10.0,
+        "dropout": 0.5,
+        "is_mixed": True,
+        "mixup": 0.2,
+        "rotation": 15.0,
         "brightness": 0.0,
         "contrast": 0.0,
-        "erasing": 0.0,
     },
     _MILD
     | {
