@@ -92,7 +92,7 @@ def print_test(client: MlflowClient, study_run: Run) -> None:
     }
     public_images, public_labels, shared = public(arrays["origins"])
     trial = client.get_run(study_run.data.tags["best_run"])
-    model = load_keras(client, trial.data.tags[MODEL_TAG])
+    model, _ = load_keras(client, trial.data.tags[MODEL_TAG])
     plain = evaluate(model, public_images, public_labels)
     of_public = {1: plain} | evaluate_views(model, public_images, plain, max(test))
     print("\n| pictures | views | accuracy | macro-F1 |\n| --- | --- | --- | --- |")

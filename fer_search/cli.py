@@ -4,7 +4,8 @@ The only place that prints errors and exits. Options are made from the fields of
 names, defaults and help stand in one place; everything is validated before anything is imported
 that takes seconds.
 
-Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 143 a worker told to stop.
+Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 3 a refused promotion; 143 a
+worker told to stop.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any
 import click
 
 from fer_search.config import DEMO, PromotionConfig, SearchConfig, WorkerConfig
-from fer_search.errors import FerSearchError, InputError
+from fer_search.errors import FerSearchError, InputError, PromotionRefused
 from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
+from fer_search.settings import spelled
 
 _Run = Callable[[Any, Launch], None]
 
@@ -45,10 +47,16 @@ def main() -> None:
         sys.exit(2)
     except FerSearchError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(_status(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
+
+
+def _status(error: FerSearchError) -> int:
+    if isinstance(error, PromotionRefused):
+        return 3
+    return 2 if isinstance(error, InputError) else 1
 
 
 def _search(config: SearchConfig, launch: Launch) -> None:
@@ -67,7 +75,8 @@ def _worker(config: WorkerConfig, launch: Launch) -> None:
 
 
 def _promote(config: PromotionConfig, launch: Launch) -> None:
-    from fer_search.workflows.promote import promote
+    with _quiet_import():
+        from fer_search.workflows.promote import promote
 
     promote(config)
 
@@ -99,12 +108,11 @@ def _command(
         option = field.alias or field_name
         given = (defaults or {}).get(option)
         default = config.model_fields[field_name].get_default() if given is None else given
-        spelled = ",".join(default) if isinstance(default, tuple) else default
         flags = dict.fromkeys([f"--{option}", f"--{option.replace('_', '-')}"])
         options.append(
             click.Option(
                 [*flags, option],
-                default=None if field.is_required() else str(spelled),
+                default=None if field.is_required() else spelled(default),
                 required=field.is_required(),
                 show_default=True,
                 help=field.description,

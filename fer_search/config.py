@@ -87,7 +87,15 @@ _StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_
 _ImageSize = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
 
 
-class SearchConfig(Frozen):
+class Request(Frozen):
+    """The parameters of a command."""
+
+    def to_params(self) -> dict[str, str]:
+        """Spell every setting as on the command line; `cls(**params)` reads it back."""
+        return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
+
+
+class SearchConfig(Request):
     """A search, as a person asks for it: the parameters of `mlflow run .`.
 
     The command line, its help and the defaults are made from these fields; a test keeps
@@ -167,10 +175,6 @@ class SearchConfig(Frozen):
             raise ValueError("expected at least one size, e.g. 48,96, or auto")
         return sizes
 
-    def to_params(self) -> dict[str, str]:
-        """Spell every setting as on the command line; `SearchConfig(**params)` reads it back."""
-        return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
-
     def anchored(self, directory: Path) -> Self:
         """Make relative paths absolute, as meant from `directory`.
 
@@ -232,7 +236,7 @@ class SearchConfig(Frozen):
         return SearchConfig(**stored | moved)
 
 
-class WorkerConfig(Frozen):
+class WorkerConfig(Request):
     """A worker that joins a study: the parameters of the command `worker`."""
 
     study: _StudyName = Field(description="name of the study to join")
@@ -240,13 +244,40 @@ class WorkerConfig(Frozen):
     parent: int = Field(0, ge=0, description="process with which to stop; 0 = none")
 
 
-class PromotionConfig(Frozen):
+class PromotionConfig(Request):
     """A promotion: the parameters of `mlflow run . -e promote`."""
 
     registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
     version: Annotated[int, Field(ge=1)] | Literal["challenger"] = Field(
         "challenger", description="which version; challenger = the best of the newest study"
     )
+    dry_run: bool = Field(False, description="compare and say what would happen, change nothing")
+    rollback: bool = Field(False, description="go back to the champion before this one")
+    min_gain: float = Field(
+        0, ge=-1, le=1, description="macro-F1 by which the champion must be beaten, at least"
+    )
+    confidence: float = Field(
+        0.95, ge=0.5, lt=1, description="with which the gain must be more than that"
+    )
+    max_f1_drop: float = Field(0.1, ge=0, le=1, description="most that one emotion's F1 may lose")
+    min_f1: float = Field(0, ge=0, le=1, description="least F1 of every emotion")
+    min_macro_f1: float = Field(0, ge=0, le=1, description="least macro-F1")
+    max_calibration_error: float = Field(
+        0, ge=0, le=1, description="largest expected calibration error; 0 = no limit"
+    )
+    max_megabytes: float = Field(0, ge=0, description="largest stored model; 0 = no limit")
+    max_milliseconds: float = Field(
+        0, ge=0, description="longest time for one picture, on this machine; 0 = no limit"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.rollback and self.version != "challenger":
+            raise ValueError(
+                f"rollback=true and version={self.version}: expected one of them; a rollback goes "
+                "to the champion before this one"
+            )
+        return self
 
 
 DEMO: Mapping[str, Any] = {

@@ -7,6 +7,7 @@
     |   |-- HyperModelError a foreign HyperModel: not found, or its models can not be used
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
     |   `-- StoreError      Optuna's or MLflow's store: can not be opened, or holds something else
+    |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
     `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
@@ -58,6 +59,10 @@ class WeightsError(InputError):
 
 class StoreError(InputError):
     """Optuna's storage or MLflow's store can not be opened, or holds something else."""
+
+
+class PromotionRefused(FerSearchError):
+    """A model may not become the champion; the registry is as it was."""
 
 
 class StudyStopped(FerSearchError):

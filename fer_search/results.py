@@ -108,8 +108,7 @@ class Evaluation:
     @property
     def f1(self) -> np.ndarray:
         """Harmonic mean of precision and recall, shape (7,); 0 if neither is defined."""
-        hits = np.diag(self.confusion)
-        return _ratio(2 * hits, self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+        return f1_of(self.confusion)
 
     @property
     def macro_f1(self) -> float:
@@ -155,8 +154,7 @@ class Evaluation:
         n, cells = len(self.labels), self.confusion.ravel()
         drawn = np.random.default_rng(seed).multinomial(n, cells / n, resamples)
         matrices = drawn.reshape(-1, *self.confusion.shape)
-        hits = matrices.diagonal(axis1=1, axis2=2)
-        f1 = _ratio(2 * hits, matrices.sum(axis=1) + matrices.sum(axis=2))
+        f1, hits = f1_of(matrices), matrices.diagonal(axis1=1, axis2=2)
         values = {"accuracy": hits.sum(axis=1) / n, "macro_f1": f1.mean(axis=1)}
         values |= {f"f1_{name}": f1[:, i] for i, name in enumerate(EMOTIONS)}
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -228,6 +226,12 @@ class TrialPoint:
     """`failure.kind` and `failure.message` of a failed trial."""
     progress: Sequence[int] | None = None
     """Epoch, batch and batches per epoch of a running trial."""
+
+
+def f1_of(confusion: np.ndarray) -> np.ndarray:
+    """F1 of every emotion from counts of (true, predicted), shape (…, 7, 7) to (…, 7)."""
+    hits = confusion.diagonal(axis1=-2, axis2=-1)
+    return _ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1))
 
 
 def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:

@@ -36,7 +36,9 @@ def one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
 
 
 def spelled(value: Any) -> str:
-    """Spell a value as on the command line: lists with commas, whole numbers without a point."""
+    """Spell a value as on the command line: lists with commas, `true`, 3 for 3.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

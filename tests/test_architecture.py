@@ -14,7 +14,8 @@ LAYERS = [
     {"workflows"},
     {"study", "tracking", "serving", "figures", "spool", "progress"},
     {"model"},
-    {"data", "runtime"},
+    {"data", "runtime", "gate"},
+    {"comparison"},
     {"results"},
     {"trial_config"},
     {"config", "processes"},
@@ -32,6 +33,7 @@ HOMES = {
     "click": {"cli"},
     "kagglehub": {"data"},
     "PIL": {"data", "serving"},
+    "scipy": {"comparison"},
 }
 
 

@@ -1,3 +1,4 @@
+import concurrent.futures
 import time
 
 import pytest
@@ -158,25 +159,99 @@ def test_a_model_is_registered_once(client, study_run):
     assert known.run_id == run.run_id
 
 
-def test_promotion_moves_the_champion_and_remembers_the_one_before(client, study_run):
-    versions = [version_of(client, study_run, "moved", n)[1] for n in (1, 2)]
-    registry.challenge(client, "moved", versions[0])
-    champion, before = registry.promote(client, "moved", None, "first")
-    assert (str(champion.version), before) == (versions[0], None)
-    registry.promote(client, "moved", versions[1], "second")
-    aliases = client.get_registered_model("moved").aliases
-    assert {name: str(version) for name, version in aliases.items()} == {
-        "challenger": versions[0], "champion": versions[1], "previous": versions[0],
-    }  # fmt: skip
-    registry.promote(client, "moved", versions[1], "again")
-    assert str(client.get_registered_model("moved").aliases["previous"]) == versions[0]
+def aliases(client, name):
+    return {key: str(value) for key, value in client.get_registered_model(name).aliases.items()}
 
 
-@pytest.mark.parametrize(("name", "version"), [("nobody", None), ("nobody", "1"), ("few", "9")])
-def test_what_is_not_in_the_registry_can_not_be_promoted(client, study_run, name, version):
+def test_a_crown_is_remembered_by_its_successor_and_can_be_given_back(client, study_run):
+    first, second, third = (version_of(client, study_run, "moved", n)[1] for n in (1, 2, 3))
+    registry.crown(client, "moved", first)
+    assert aliases(client, "moved") == {"champion": first}
+    with pytest.raises(StoreError, match="first champion"):
+        registry.champions(client, "moved")
+    registry.crown(client, "moved", second)
+    registry.crown(client, "moved", second)
+    assert aliases(client, "moved") == {"champion": second, "previous": first}
+    registry.crown(client, "moved", third)
+    champion, before = registry.champions(client, "moved")
+    assert (str(champion.version), str(before.version)) == (third, second)
+    registry.restore(client, "moved", second)
+    assert aliases(client, "moved") == {"champion": second, "previous": first}
+    registry.restore(client, "moved", first)
+    assert aliases(client, "moved") == {"champion": first}
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_the_next_call_repairs_what_a_kill_between_two_writes_left(
+    client, study_run, monkeypatch, writes
+):
+    name = f"killed{writes}"
+    first, second, third = (version_of(client, study_run, name, n)[1] for n in (1, 2, 3))
+    registry.crown(client, name, first)
+    registry.crown(client, name, second)
+    left = iter(range(writes))
+
+    def killed(real):
+        def call(*arguments):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for write in ("set_model_version_tag", "set_registered_model_alias"):
+            patch.setattr(client, write, killed(getattr(client, write)))
+        try:
+            registry.crown(client, name, third)
+        except KeyboardInterrupt:
+            assert writes < 3
+    registry.repair(client, name)
+    before, after = {"champion": second, "previous": first}, {"champion": third, "previous": second}
+    assert aliases(client, name) == (after if writes >= 2 else before)
+    registry.crown(client, name, third)
+    assert aliases(client, name) == after
+
+
+def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, study_run):
+    versions = [version_of(client, study_run, "both", n)[1] for n in range(4)]
+    registry.crown(client, "both", versions[0])
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda version: registry.crown(client, "both", version), versions[1:]))
+    registry.repair(client, "both")
+    now = aliases(client, "both")
+    champion = client.get_model_version("both", now["champion"])
+    assert now["previous"] == champion.tags["promotion.replaced"] != now["champion"]
+
+
+def test_a_champion_made_by_hand_keeps_the_previous_one_made_by_hand(client, study_run):
+    first, second = (version_of(client, study_run, "hand", n)[1] for n in (1, 2))
+    client.set_registered_model_alias("hand", "champion", second)
+    client.set_registered_model_alias("hand", "previous", first)
+    registry.repair(client, "hand")
+    assert aliases(client, "hand") == {"champion": second, "previous": first}
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("nobody", "challenger"), ("nobody", "1"), ("few", "9")]
+)
+def test_what_is_not_in_the_registry_is_refused_with_what_there_is(
+    client, study_run, name, version
+):
     version_of(client, study_run, "few", 1)
     with pytest.raises(StoreError, match=f"{name!r} has no"):
-        registry.promote(client, name, version, "x")
+        registry.find(client, name, version)
+
+
+def test_every_opening_of_test_is_written_down_before_it_happens(client, study_run):
+    assert study_run.open_test(3, "chosen by validation") == 1
+    assert study_run.open_test("4", "promotion") == 2
+    openings = study_run.read_json("test_openings.json")
+    assert [(each["trial"], each["why"]) for each in openings] == [
+        (3, "chosen by validation"), (4, "promotion"),
+    ]  # fmt: skip
+    assert study_run.tags["test_openings"] == "2"
+    assert study_run.read_json("nothing.json") is None
 
 
 def test_the_client_is_mlflows_own(client):

@@ -1,13 +1,17 @@
-"""What averaging over views of a picture brings: an evaluation for each number of views.
+"""What a stored model is worth in use: how well it does with views averaged, and how fast it is.
 
-`workflows` logs these beside the plain metrics; no trial is ever chosen by them.
+`workflows` logs views beside the plain metrics; no trial is ever chosen by them.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
+from fer_search.data.pictures import scaled
 from fer_search.model.training import evaluate
 from fer_search.results import Evaluation
 from fer_search.serving.predictor import VIEWS, each_view
@@ -35,3 +39,26 @@ def evaluate_views(
         if number > 1 and number in VIEWS:
             evaluations[number] = Evaluation(plain.labels, total / number)
     return evaluations
+
+
+def milliseconds_in_turn(
+    models: Sequence[keras.Model], images: np.ndarray, *, turns: int = 25
+) -> list[float]:
+    """Time models on one picture at a time, each in its turn, so that what disturbs hits all.
+
+    Args:
+        models: From faces to probabilities.
+        images: At least one picture, shape (N, 48, 48), uint8.
+        turns: How often each model is timed, after a first time that compiles it.
+
+    Returns:
+        Median milliseconds by model.
+    """
+    faces = [scaled(images[:1], model.input_shape[1])[..., None] for model in models]
+    seconds = np.zeros((turns + 1, len(models)))
+    for turn in seconds:
+        for index, model in enumerate(models):
+            began = time.perf_counter()
+            model.predict_on_batch(faces[index])
+            turn[index] = time.perf_counter() - began
+    return [float(median) for median in 1000 * np.median(seconds[1:], axis=0)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -27,7 +26,6 @@ from fer_search.config import EMOTIONS, FACE_SIZE
 PREDICTOR = Path(__file__).with_name("predictor.py")
 """The code that is stored with every model; it runs without this package."""
 
-_PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 _PACKAGES = ("keras", "mlflow", "numpy", "pandas", "pillow")
 _BACKEND_PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
@@ -98,7 +96,6 @@ def log_model(
         FileNotFoundError: If there is no `keras_file`.
         MlflowException: If the store refuses or can not be reached.
     """
-    os.environ.setdefault(_PROGRESS_BAR, "false")
     keras_file = keras_file.resolve(strict=True)
     model = _begun_model(client, run_id, experiment_id, name) or client.create_logged_model(
         experiment_id, name, run_id, dict(tags), dict(params)
@@ -129,20 +126,27 @@ def log_model(
     return str(model.model_id)
 
 
-def load_keras(client: MlflowClient, model_id: str) -> keras.Model:
+def load_keras(client: MlflowClient, model_id: str) -> tuple[keras.Model, int]:
     """Load the Keras model inside a logged model, e.g. to evaluate it on test.
 
     Args:
         client: Of the store that holds it.
         model_id: Of the logged model.
+
+    Returns:
+        The model, not compiled, and the bytes of its file.
+
+    Raises:
+        FileNotFoundError: If it has no `.keras` file, or more than one.
     """
-    os.environ.setdefault(_PROGRESS_BAR, "false")
     with tempfile.TemporaryDirectory() as folder:
         mlflow.artifacts.download_artifacts(
             f"models:/{model_id}", dst_path=folder, tracking_uri=client.tracking_uri
         )
-        (file,) = Path(folder).glob("artifacts/*.keras")
-        return keras.saving.load_model(file, compile=False)
+        files = list(Path(folder).glob("artifacts/*.keras"))
+        if len(files) != 1:
+            raise FileNotFoundError(f"expected one .keras file in {model_id}, found {len(files)}")
+        return keras.saving.load_model(files[0], compile=False), files[0].stat().st_size
 
 
 def _begun_model(

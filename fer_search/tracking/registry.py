@@ -2,6 +2,10 @@
 
 `challenger` is the best model of the newest study, `champion` the one that was promoted,
 `previous` the champion before it.
+
+A promotion is one write: the alias `champion`. Before it, the version is tagged with the champion
+that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
+two promotions at once, can set it right (`repair`).
 """
 
 from __future__ import annotations
@@ -11,11 +15,20 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 
 from fer_search.errors import StoreError
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+_REPLACED = "promotion.replaced"
+"""Tag of a version: the champion before it; empty if it was the first."""
+_MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+"""What MLflow answers if it has no such model, version or alias."""
 
 
 def register(
@@ -54,42 +67,20 @@ def challenge(client: MlflowClient, name: str, version: str) -> None:
     client.set_registered_model_alias(name, CHALLENGER, version)
 
 
-def promote(
-    client: MlflowClient, name: str, version: str | None, reason: str
-) -> tuple[ModelVersion, ModelVersion | None]:
-    """Make a version the champion and remember the one before it.
-
-    Args:
-        client: Of the store.
-        name: In the registry.
-        version: Which; None for the challenger.
-        reason: Kept as a tag of the version.
-
-    Returns:
-        The champion, and the champion before if it was another version.
+def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """Find a version by its number or by an alias.
 
     Raises:
-        StoreError: If there is no such model, version or challenger.
+        StoreError: If there is no such model, version or alias.
     """
-    promoted = _version(client, name, version)
-    before = _by_alias(client, name, CHAMPION)
-    client.set_model_version_tag(name, promoted.version, "promotion", reason)
-    if before and before.version != promoted.version:
-        client.set_registered_model_alias(name, PREVIOUS, before.version)
-    client.set_registered_model_alias(name, CHAMPION, promoted.version)
-    return promoted, before if before and before.version != promoted.version else None
-
-
-def _version(client: MlflowClient, name: str, version: str | None) -> ModelVersion:
-    found = _by_alias(client, name, CHALLENGER) if version is None else None
-    try:
-        found = found or (client.get_model_version(name, version) if version else None)
-    except MlflowException:
-        found = None
+    if version.isdigit():
+        found = _by_number(client, name, version)
+    else:
+        found = by_alias(client, name, version)
     if found is None:
         known = client.search_model_versions(f"name = '{name}'")
         numbers = ", ".join(sorted((str(each.version) for each in known), key=int)) or "none"
-        wanted = f"version {version}" if version else f"alias {CHALLENGER!r}"
+        wanted = f"version {version}" if version.isdigit() else f"alias {version!r}"
         raise StoreError(
             f"the registered model {name!r} has no {wanted}; versions: {numbers}",
             hint="name one of these versions, or another registered_model=…, or run a search",
@@ -97,8 +88,80 @@ def _version(client: MlflowClient, name: str, version: str | None) -> ModelVersi
     return found
 
 
-def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+def by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Find the version that an alias points at; None if there is none."""
     try:
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        return None
+
+
+def crown(client: MlflowClient, name: str, version: str) -> None:
+    """Make a version the champion, and the champion before it `previous`."""
+    before = by_alias(client, name, CHAMPION)
+    if before is None or str(before.version) != version:
+        client.set_model_version_tag(name, version, _REPLACED, before.version if before else "")
+        client.set_registered_model_alias(name, CHAMPION, version)
+    repair(client, name)
+
+
+def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersion]:
+    """Find the champion and the one before it.
+
+    Raises:
+        StoreError: If there is no champion, or none before it.
+    """
+    champion = find(client, name, CHAMPION)
+    before = _replaced(client, name, champion)
+    if before is None:
+        raise StoreError(
+            f"version {champion.version} of {name!r} is the first champion: there is none to go "
+            "back to",
+            hint=f"promote another version=…, or delete the alias {CHAMPION!r} in the MLflow UI",
+        )
+    return champion, before
+
+
+def restore(client: MlflowClient, name: str, version: str) -> None:
+    """Make a former champion the champion again; `previous` is the one that it had replaced."""
+    client.set_registered_model_alias(name, CHAMPION, version)
+    repair(client, name)
+
+
+def repair(client: MlflowClient, name: str) -> None:
+    """Let `previous` point at the version that the champion replaced, if there is one."""
+    champion, now = by_alias(client, name, CHAMPION), by_alias(client, name, PREVIOUS)
+    before = _replaced(client, name, champion) if champion else None
+    if before and (now is None or now.version != before.version):
+        client.set_registered_model_alias(name, PREVIOUS, before.version)
+    elif now and before is None:
+        client.delete_registered_model_alias(name, PREVIOUS)
+
+
+def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Tag a version."""
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+
+
+def describe(client: MlflowClient, name: str, version: str, description: str) -> None:
+    """Write on a version what people shall know about it, in Markdown."""
+    client.update_model_version(name, version, description)
+
+
+def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:
+    if _REPLACED not in champion.tags:  # made the champion by other hands
+        return by_alias(client, name, PREVIOUS)
+    number = champion.tags[_REPLACED]
+    return _by_number(client, name, number) if number else None
+
+
+def _by_number(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
         return None

@@ -6,6 +6,8 @@ into the status of a run is `STATUS`.
 
 from __future__ import annotations
 
+import datetime
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
+    LoggedModelInput,
     Metric,
     Param,
     Run,
@@ -36,9 +39,10 @@ STATUS: Mapping[str, str] = {
 }
 """State of a trial -> status of its run. A trial that was given back waits to be taken again."""
 
-_PARENT = "mlflow.parentRunId"
+PARENT = "mlflow.parentRunId"
 _NUMBER = "optuna.trial_number"
 _STATE = "optuna.trial_state"
+_OPENINGS = "test_openings.json"
 _AT_ONCE = 100
 """Most parameters that MLflow takes in one call."""
 
@@ -101,6 +105,14 @@ class LoggedRun:
         """Store a value as a JSON file, replacing an earlier one."""
         self.client.log_dict(self.run_id, value, name)
 
+    def read_json(self, name: str) -> Any:
+        """Read a value that `log_json` stored; None if there is no such file."""
+        if name not in [file.path for file in self.client.list_artifacts(self.run_id)]:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            file = self.client.download_artifacts(self.run_id, name, folder)
+            return json.loads(Path(file).read_text())
+
     def log_datasets(self, *, name: str, url: str, digests: Mapping[str, str]) -> None:
         """Name the data as inputs of this run.
 
@@ -117,6 +129,10 @@ class LoggedRun:
             for context, digest in digests.items()
         ]
         self.client.log_inputs(self.run_id, inputs)
+
+    def log_models(self, model_ids: Sequence[str]) -> None:
+        """Name logged models as inputs of this run."""
+        self.client.log_inputs(self.run_id, models=[LoggedModelInput(each) for each in model_ids])
 
     def end(self, status: str) -> None:
         """End with one of MLflow's statuses, e.g. FINISHED."""
@@ -158,7 +174,7 @@ class StudyRun(LoggedRun):
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
         if run is None:
-            tags = {_PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            tags = {PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
@@ -166,6 +182,23 @@ class StudyRun(LoggedRun):
         self.client.update_run(trial_run.run_id, status="RUNNING")
         trial_run.set_tags({_STATE: "RUNNING"})
         return trial_run
+
+    def open_test(self, trial: int | str, why: str) -> int:
+        """Write down that the test pictures are about to be looked at, before anyone does.
+
+        Args:
+            trial: Number of the trial whose model will see them.
+            why: For the record.
+
+        Returns:
+            How often they have been opened in this study, with this time.
+        """
+        openings = self.read_json(_OPENINGS) or []
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        openings.append({"trial": int(trial), "at": when, "why": why})
+        self.log_json(openings, _OPENINGS)
+        self.set_tags({"test_openings": len(openings)})
+        return len(openings)
 
     def existing(self, run_id: str) -> TrialRun:
         """Address the run of a trial that has one."""
@@ -200,7 +233,7 @@ class StudyRun(LoggedRun):
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
-                f"tags.`{_PARENT}` = '{self.run_id}' AND {condition}",
+                f"tags.`{PARENT}` = '{self.run_id}' AND {condition}",
                 ViewType.ACTIVE_ONLY,
                 max_results=1000,
                 page_token=token,

@@ -19,9 +19,10 @@ from mlflow.exceptions import MlflowException
 from fer_search.errors import StoreError
 
 DEFAULT_EXPERIMENT = "0"
-Client = MlflowClient
+Client, StoreException = MlflowClient, MlflowException
 _KIND = "mlflow.experimentKind"
 
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _chatty in ("mlflow.system_metrics", "mlflow.store", "alembic"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 

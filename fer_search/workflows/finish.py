@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -95,14 +94,10 @@ def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPo
     """Open test for the chosen trial; if it was opened for it before, its score stands."""
     if study_run.tags.get("best_trial") == str(best.number):
         return
-    study.reload()
-    openings: list[dict[str, Any]] = study.facts["test_openings"]
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    openings.append({"trial": best.number, "at": when, "why": "chosen by validation"})
-    study.change(test_openings=openings)
+    openings = study_run.open_test(best.number, "chosen by validation")
     say(f"Opening test once, for trial {best.number}: {len(splits.test)} pictures …")
     model_id = study_run.existing(str(best.run_id)).tags[MODEL_TAG]
-    model = load_keras(study_run.client, model_id)
+    model, _ = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
     views = evaluate_views(model, splits.test.images, evaluation, study.search.views)
     of_views = {1: evaluation} | views
@@ -117,14 +112,13 @@ def _log_test(
     evaluation: Evaluation,
     views: Mapping[int, Evaluation],
     best: TrialPoint,
-    openings: Sequence[dict[str, Any]],
+    openings: int,
 ) -> None:
     title = f"Trial {best.number} on test"
     metrics = evaluation.metrics("test")
     for number, of_views in views.items():
         metrics |= of_views.metrics("test", number)
-    study_run.log_metrics(metrics, step=len(openings), at=time.time())
-    study_run.log_json(list(openings), "test_openings.json")
+    study_run.log_metrics(metrics, step=openings, at=time.time())
     study_run.log_json(evaluation.report(), "test_classification_report.json")
     study_run.log_json(evaluation.intervals(), "test_intervals.json")
     study_run.log_figures(
@@ -134,7 +128,7 @@ def _log_test(
         }
     )
     study_run.set_tags(  # last: they say that the score is in
-        {"test_openings": len(openings), "best_trial": best.number, "best_run": best.run_id}
+        {"best_trial": best.number, "best_run": best.run_id}
     )
 
 

@@ -1,28 +1,217 @@
-"""Put a model into use: `champion` moves to a version, `previous` remembers the last one."""
+"""Put a model into use: a version that passes the gate becomes the `champion`.
+
+Candidate and champion are evaluated on the same untouched test pictures, those of the candidate's
+study; `gate.decide` decides. The evidence is in a run of its own before the registry changes, and
+the registry changes by one write (see `tracking.registry`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import time
+from collections.abc import Iterator, Mapping
+
+from fer_search import runtime
 from fer_search.config import PromotionConfig
+from fer_search.data.splits import Split
+from fer_search.errors import PromotionRefused
+from fer_search.figures import promotion as figures
+from fer_search.gate import Decision, Measured, decide
 from fer_search.progress import say
 from fer_search.tracking import registry, store
+from fer_search.tracking.registry import CHAMPION, PREVIOUS
 from fer_search.tracking.runs import LoggedRun
+from fer_search.workflows.contest import Contestant, measure, test_pictures
+
+PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (
+    "promoted", "refused", "would be promoted", "rolled back", "is the champion already",
+)  # fmt: skip
+"""What the tag `decision` of a promotion's run says."""
 
 
 def promote(config: PromotionConfig) -> None:
-    """Make a version the champion.
+    """Make a version the champion, if the gate lets it pass.
 
     Raises:
-        StoreError: If the registry has no such model or version.
+        StoreError: If the registry has no such model or version, or nothing to go back to.
+        PromotionRefused: If the gate says no, or the models can not be compared.
     """
-    client = store.connect()
-    version = None if config.version == "challenger" else str(config.version)
+    client, name = store.connect(), config.registered_model
+    if not config.dry_run:
+        registry.repair(client, name)
+    if config.rollback:
+        _roll_back(client, config)
+        return
+    candidate = Contestant(client, registry.find(client, name, str(config.version)))
+    found = registry.by_alias(client, name, CHAMPION)
+    champion = Contestant(client, found) if found else None
+    with _run(client, config, f"promote {name} {candidate}") as run:
+        if champion and champion.version.version == candidate.version.version:
+            run.set_tags({"decision": UNCHANGED})
+            say(f"{name} {candidate} is the champion already: models:/{name}@{CHAMPION}")
+            return
+        decision = _contest(run, config, candidate, champion)
+        if not decision.promoted:
+            raise PromotionRefused(
+                f"{name} {candidate} does not become the champion:\n"
+                + "\n".join(f"  {reason}" for reason in decision.reasons),
+                hint="search on, or ask for less with min_gain=…, max_f1_drop=…, confidence=…",
+            )
+        run.set_tags({"decision": WOULD if config.dry_run else PROMOTED})
+        if config.dry_run:
+            say(f"{name} {candidate} would become the champion; dry_run=true changed nothing.")
+            return
+        _describe(run, candidate, champion, decision)
+        registry.crown(client, name, candidate.version.version)
+    say(f"{name} {candidate} is now the champion: models:/{name}@{CHAMPION}")
+    if champion:
+        say(f"The one before, {champion}, is models:/{name}@{PREVIOUS} now.")
+
+
+def _contest(
+    run: LoggedRun, config: PromotionConfig, candidate: Contestant, champion: Contestant | None
+) -> Decision:
+    """Measure, decide, and keep the evidence in the promotion's run."""
+    contestants = {"candidate": candidate} | ({"champion": champion} if champion else {})
+    run.log_models([each.model_id for each in contestants.values()])
+    run.set_tags({key: f"{each.version.version}" for key, each in contestants.items()})
+    runtime.configure("float32")
+    test, unknown = test_pictures(candidate, champion)
+    study_run, tags = candidate.study_run(), candidate.version.tags
+    run.log_datasets(name=f"study {tags['study']}", url="", digests={"test": tags["test_digest"]})
+    n = study_run.open_test(tags["trial_number"], f"promotion of {candidate}, run {run.run_id}")
+    against = f" and the champion, {champion}," if champion else ""
+    say(
+        f"Evaluating {candidate}{against} on {len(test):,} test pictures of study {tags['study']} "
+        f"(opened {n} time{'s' * (n > 1)}) …"
+    )
+    measured = dict(zip(contestants, measure(list(contestants.values()), test), strict=True))
+    decision = decide(measured["candidate"], measured.get("champion"), config)
+    for check in decision.checks:
+        say(f"  {'passed' if check.passed else 'FAILED'}  {check.said}")
+    for note in unknown:
+        say(f"  note    {note}")
+    _log(run, test, {f"{k}, {contestants[k]}": m for k, m in measured.items()}, decision, unknown)
+    run.log_metrics(
+        decision.comparison
+        | {f"{k}/{key}": value for k, m in measured.items() for key, value in m.numbers().items()},
+        step=0,
+        at=time.time(),
+    )
+    return decision
+
+
+def _log(
+    run: LoggedRun,
+    test: Split,
+    measured: Mapping[str, Measured],
+    decision: Decision,
+    unknown: list[str],
+) -> None:
+    evaluations = {name: each.evaluation for name, each in measured.items()}
+    pictures = {
+        "confusion_matrices.png": figures.confusion_matrices(evaluations),
+        "f1_intervals.png": figures.f1_intervals(evaluations),
+    }
+    if len(evaluations) > 1:
+        pictures["disagreements.png"] = figures.disagreements(test.images, evaluations)
+    run.log_figures(pictures)
+    run.log_json(
+        {
+            "promoted": decision.promoted,
+            "checks": [{"passed": c.passed, "said": c.said} for c in decision.checks],
+            "not_known": unknown,
+            "comparison": decision.comparison,
+            "measured": {
+                name: each.numbers() | {"intervals": each.evaluation.intervals()}
+                for name, each in measured.items()
+            },
+        },
+        "decision.json",
+    )
+    arrays = {
+        f"{name.split(',')[0]}_probabilities": e.probabilities for name, e in evaluations.items()
+    }
+    run.log_arrays(
+        arrays | {"labels": test.labels, "origins": test.origins}, "test_predictions.npz"
+    )
+    run.set_tags(
+        {"reason": "; ".join(decision.reasons), "mlflow.note.content": _page(measured, decision)}
+    )
+
+
+def _page(measured: Mapping[str, Measured], decision: Decision) -> str:
+    """The description of the run: what was compared, and what the gate said, in Markdown."""
+    rows = {name: each.numbers() for name, each in measured.items()}
+    keys = list(next(iter(rows.values())))
+    lines = [
+        "| | " + " | ".join(rows) + " |",
+        "|---" * (len(rows) + 1) + "|",
+        *(
+            f"| {key.removeprefix('test_')} | "
+            + " | ".join(f"{row[key]:.4g}" for row in rows.values())
+            + " |"
+            for key in keys
+        ),
+        "",
+        *(
+            f"- {'passed' if check.passed else '**failed**'}: {check.said}"
+            for check in decision.checks
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _describe(
+    run: LoggedRun, candidate: Contestant, champion: Contestant | None, decision: Decision
+) -> None:
+    """Say on the version why it may be the champion."""
+    when, origin = _now(), candidate.version.tags
+    against = f" against {champion}" if champion else ", as the first one"
+    text = (
+        f"Trial {origin['trial_number']} of study {origin['study']} passed the gate on {when}"
+        f"{against}: " + "; ".join(decision.reasons) + f". Evidence: run {run.run_id}."
+    )
+    name, version = candidate.version.name, candidate.version.version
+    facts = {"at": when, "run": run.run_id, "reason": "; ".join(decision.reasons)}
+    facts |= {key: f"{value:.4f}" for key, value in decision.comparison.items()}
+    tags = {f"promotion.{key}": value for key, value in facts.items()}
+    registry.tag(run.client, name, version, tags)
+    registry.describe(run.client, name, version, text)
+
+
+def _roll_back(client: store.Client, config: PromotionConfig) -> None:
     name = config.registered_model
-    reason = f"promoted by hand as {config.version}"
-    champion, before = registry.promote(client, name, version, reason)
-    if store.is_launched():
-        run = LoggedRun(client, store.begin_run(client, "promote", {}))
-        run.set_tags({"fer.command": "promote", "promotion": f"{name} version {champion.version}"})
+    champion, before = registry.champions(client, name)
+    if config.dry_run:
+        say(f"Version {before.version} of {name} would replace {champion.version} again.")
+        return
+    with _run(client, config, f"roll back {name}") as run:
+        run.set_tags({"decision": ROLLED_BACK, "champion": before.version})
+        registry.restore(client, name, before.version)
+        tags = {"promotion.rolled_back_at": _now(), "promotion.rolled_back_run": run.run_id}
+        registry.tag(client, name, champion.version, tags)
+    say(f"{name} version {before.version} is the champion again: models:/{name}@{CHAMPION}")
+    say(f"Version {champion.version} is not in use any more.")
+
+
+@contextlib.contextmanager
+def _run(client: store.Client, config: PromotionConfig, title: str) -> Iterator[LoggedRun]:
+    """A run for this promotion, adopted from `mlflow run` or new; ended whatever happens."""
+    run = LoggedRun(client, store.begin_run(client, title, config.to_params()))
+    run.set_tags({"fer.command": "promote"})
+    try:
+        yield run
+    except PromotionRefused as refused:
+        run.set_tags({"decision": REFUSED, "reason": refused.message})
         run.end("FINISHED")
-    say(f"{name} version {champion.version} is now the champion: models:/{name}@champion")
-    if before:
-        say(f"Version {before.version} was the champion; it is models:/{name}@previous now.")
+        raise
+    except BaseException as error:
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.end("FINISHED")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -69,7 +69,6 @@ def search(config: SearchConfig, launch: Launch) -> None:
             "run_id": study_run.run_id,
             "train_digest": splits.train_digest,
             "test_digest": splits.test_digest,
-            "test_openings": [],
             "seconds_used": 0.0,
         }
         study = create_study(storage, settings, facts)

@@ -16,7 +16,7 @@ from fer_search.study.space import suggest
 from fer_search.study.studies import create_study, find_study, open_storage
 from fer_search.study.trial import TrialPruned
 
-FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b", "test_openings": []}
+FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b"}
 
 
 def make(trials=3, **settings):

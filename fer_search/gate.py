@@ -1,0 +1,129 @@
+"""The gate in front of the alias `champion`: what was measured in, a decision with reasons out.
+
+Pure: no store, no model, no clock, so that every rule can be tested by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar
+from fer_search.config import EMOTIONS, PromotionConfig
+from fer_search.results import Evaluation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A model on the test pictures of a promotion."""
+
+    evaluation: Evaluation
+    megabytes: float
+    """Of the stored Keras model; a megabyte is 10^6 bytes."""
+    milliseconds: float
+    """Median time for one picture by itself, on the machine that decides."""
+
+    def numbers(self) -> dict[str, float]:
+        """What is compared, by name."""
+        return self.evaluation.metrics("test") | {
+            "calibration_error": calibration_error(self.evaluation),
+            "megabytes": self.megabytes,
+            "milliseconds": self.milliseconds,
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One rule of the gate, applied."""
+
+    passed: bool
+    said: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the gate says."""
+
+    checks: tuple[Check, ...]
+    comparison: dict[str, float]
+    """`gain_macro_f1`, `gain_macro_f1_lower` and `mcnemar_p`; empty without a champion."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate may become the champion: every check is passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why: the checks that were not passed, or all of them."""
+        return [check.said for check in self.checks if check.passed == self.promoted]
+
+
+def decide(candidate: Measured, champion: Measured | None, policy: PromotionConfig) -> Decision:
+    """Say whether a candidate may replace the champion.
+
+    Args:
+        candidate: Measured on test.
+        champion: Measured on the same pictures; None if there is none, which leaves the floors and
+            limits.
+        policy: What is demanded.
+    """
+    checks, comparison = list(_floors_and_limits(candidate, policy)), {}
+    if champion:
+        gain = macro_f1_gain(
+            candidate.evaluation, champion.evaluation, confidence=policy.confidence
+        )
+        p = mcnemar(candidate.evaluation, champion.evaluation)
+        comparison = {
+            "gain_macro_f1": gain.gain,
+            "gain_macro_f1_lower": gain.lower,
+            "mcnemar_p": p,
+        }
+        won = Check(
+            gain.lower > policy.min_gain,
+            f"macro-F1 {gain.gain:+.4f} against the champion, at least {gain.lower:+.4f} with "
+            f"{policy.confidence:.0%} confidence (needed: more than {policy.min_gain:+g})",
+        )
+        checks = [won, _accuracy(candidate, champion, p, policy), *checks]
+        checks += _drops(candidate.evaluation, champion.evaluation, policy)
+    return Decision(checks=tuple(checks), comparison=comparison)
+
+
+def _accuracy(candidate: Measured, champion: Measured, p: float, policy: PromotionConfig) -> Check:
+    """A better macro-F1 must not be bought with an accuracy that is lower beyond chance."""
+    change = candidate.evaluation.accuracy - champion.evaluation.accuracy
+    return Check(
+        change >= 0 or p > 1 - policy.confidence,
+        f"accuracy {change:+.4f} against the champion (McNemar's p {p:.2g})",
+    )
+
+
+def _drops(candidate: Evaluation, champion: Evaluation, policy: PromotionConfig) -> Iterator[Check]:
+    changes = candidate.f1 - champion.f1
+    for name, change in zip(EMOTIONS, changes, strict=True):
+        if change < -policy.max_f1_drop:
+            yield Check(
+                False, f"F1 of {name} {change:+.4f} (allowed: {-policy.max_f1_drop:+g} at most)"
+            )
+    if changes.min() >= -policy.max_f1_drop:
+        worst = EMOTIONS[changes.argmin()]
+        yield Check(True, f"no emotion loses much; most of all {worst}, F1 {changes.min():+.4f}")
+
+
+def _floors_and_limits(candidate: Measured, policy: PromotionConfig) -> Iterator[Check]:
+    evaluation = candidate.evaluation
+    for name, f1 in zip(EMOTIONS, evaluation.f1, strict=True):
+        if f1 < policy.min_f1:
+            yield Check(False, f"F1 of {name} {f1:.4f} (needed: {policy.min_f1:g})")
+    yield Check(
+        evaluation.macro_f1 >= policy.min_macro_f1,
+        f"macro-F1 {evaluation.macro_f1:.4f} (needed: {policy.min_macro_f1:g})",
+    )
+    limits = {
+        "calibration error": (calibration_error(evaluation), policy.max_calibration_error),
+        "megabytes": (candidate.megabytes, policy.max_megabytes),
+        "milliseconds per picture": (candidate.milliseconds, policy.max_milliseconds),
+    }
+    for name, (value, limit) in limits.items():
+        if limit:
+            yield Check(value <= limit, f"{name} {value:.3g} (allowed: {limit:g})")

@@ -1,0 +1,157 @@
+"""A promotion's evidence: the test pictures of a study, and models measured on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import SearchConfig
+from fer_search.data import duplicates
+from fer_search.data.preparation import prepare
+from fer_search.data.splits import Split, Splits
+from fer_search.errors import InputError, PromotionRefused, StoreError
+from fer_search.gate import Measured
+from fer_search.model.training import evaluate
+from fer_search.serving.evaluation import milliseconds_in_turn
+from fer_search.serving.package import load_keras
+from fer_search.tracking import store
+from fer_search.tracking.runs import PARENT, StudyRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A version of the registered model, with the study it comes from.
+
+    Args:
+        client: Of the store.
+        version: As the registry has it.
+    """
+
+    client: Any
+    version: Any
+
+    def __str__(self) -> str:
+        return f"version {self.version.version}"
+
+    @property
+    def model_id(self) -> str:
+        """Id of the logged model."""
+        kind, _, model_id = str(self.version.source).partition(":/")
+        if kind != "models" or not model_id.startswith("m-"):
+            raise StoreError(
+                f"{self} of {self.version.name!r} is {self.version.source}, which no search stored",
+                hint="promote a version that a search registered, with version=…",
+            )
+        return model_id
+
+    def study_run(self) -> StudyRun:
+        """The run of the study that trained it.
+
+        Raises:
+            StoreError: If the runs have been deleted or are no search's.
+        """
+        run_id = str(self.version.run_id)
+        if store.holds(self.client, run_id):
+            parent = self.client.get_run(run_id).data.tags.get(PARENT, "")
+            if parent and store.holds(self.client, parent):
+                return StudyRun(self.client, self.client.get_run(parent))
+        raise StoreError(
+            f"the runs of {self}'s study are not in {self.client.tracking_uri} any more",
+            hint="restore them in the MLflow UI, or promote a version of another study",
+        )
+
+    def splits(self) -> Splits:
+        """Make the splits of its study anew, from the study's `config.json`.
+
+        Raises:
+            InputError: If the settings are gone, or the data can not be had or are others.
+        """
+        settings = self.study_run().read_json("config.json")
+        if settings is None:
+            raise StoreError(f"the study of {self} has no config.json")
+        splits = prepare(SearchConfig(**settings))
+        known = self.version.tags.get("test_digest")
+        if known != splits.test_digest:
+            raise StoreError(
+                f"the test pictures of {self} had the digest {known}, those of "
+                f"{settings.get('data')} have {splits.test_digest} now",
+                hint="put back the data that the study was made with",
+            )
+        return splits
+
+
+def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[Split, list[str]]:
+    """Make the candidate's test pictures anew, and see that nobody was trained on them.
+
+    A candidate was not, by its own digests.
+
+    Returns:
+        The pictures, and what could not be checked.
+
+    Raises:
+        PromotionRefused: If the pictures can not be made anew, or the champion was trained on some.
+    """
+    try:
+        test = candidate.splits().test
+    except InputError as error:
+        raise PromotionRefused(
+            f"the test pictures of {candidate} can not be had again: {error.message}",
+            hint=error.hint or "make the data of its study readable again",
+        ) from error
+    if champion is None or _tag(champion, "test_digest") == _tag(candidate, "test_digest"):
+        return test, []
+    try:
+        splits = champion.splits()
+    except InputError as error:
+        return test, [
+            f"it is not known whether the champion, {champion}, was trained on some of these "
+            f"pictures, which would favour it: {error.message}"
+        ]
+    seen = np.concatenate([splits.train.images, splits.validation.images])
+    same = duplicates.identities(np.concatenate([test.images, seen]))
+    shared = int(np.isin(same[: len(test)], same[len(test) :]).sum())
+    if shared:
+        raise PromotionRefused(
+            f"the champion, {champion}, was trained on {shared} of the {len(test)} test pictures "
+            f"of {candidate}, so their scores can not be compared",
+            hint="promote a version whose study has the champion's data and split, or delete the "
+            "alias `champion` in the MLflow UI to begin anew",
+        )
+    return test, []
+
+
+def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
+    """Evaluate models on the same pictures, and time them in turn.
+
+    Args:
+        contestants: At least one.
+        test: The pictures.
+
+    Raises:
+        PromotionRefused: If a model can not be loaded or does not fit.
+    """
+    models, megabytes, evaluations = [], [], []
+    for contestant in contestants:
+        try:
+            model, size = load_keras(contestant.client, contestant.model_id)
+            evaluations.append(evaluate(model, test.images, test.labels))
+        except (StoreError, store.StoreException, OSError, ValueError, TypeError) as error:
+            raise PromotionRefused(
+                f"{contestant} can not be evaluated: {error}",
+                hint="promote another version=…, or mend or delete this one",
+            ) from error
+        models.append(model)
+        megabytes.append(size / 1e6)
+    milliseconds = milliseconds_in_turn(models, test.images)
+    return [
+        Measured(evaluation=evaluation, megabytes=size, milliseconds=time)
+        for evaluation, size, time in zip(evaluations, megabytes, milliseconds, strict=True)
+    ]
+
+
+def _tag(contestant: Contestant, name: str) -> str | None:
+    tags: Mapping[str, str] = contestant.version.tags
+    return tags.get(name)

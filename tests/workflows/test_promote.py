@@ -1,0 +1,263 @@
+"""Promotions on real stores and real (small) models: what passes, what is refused, what is kept."""
+
+import contextlib
+import itertools
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from fer_search.config import EMOTIONS, PromotionConfig, SearchConfig
+from fer_search.data.preparation import prepare
+from fer_search.data.synthetic import draw
+from fer_search.errors import PromotionRefused, StoreError
+from fer_search.serving import package
+from fer_search.tracking import registry, store
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows.promote import promote
+
+CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+_names = (f"m{number}" for number in itertools.count())
+
+
+def write_csv(file, usages, seed):
+    """A CSV like that of the challenge, of faces drawn for this."""
+    images, labels = draw(len(usages), seed=seed)
+    lines = ["emotion,pixels,Usage"]
+    for image, label, usage in zip(images, labels, usages, strict=True):
+        pixels = " ".join(map(str, image.ravel()))
+        lines.append(f"{CSV_ORDER.index(EMOTIONS[label])},{pixels},{usage}")
+    file.write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A store with models of several skills, of studies on three CSVs."""
+    folder = tmp_path_factory.mktemp("world")
+    usages = ["Training"] * 280 + ["PublicTest"] * 140 + ["PrivateTest"] * 140
+    write_csv(folder / "faces.csv", usages, seed=1)
+    write_csv(folder / "other.csv", usages, seed=2)
+    text = (folder / "faces.csv").read_text()
+    swap = {"Training": "PrivateTest", "PrivateTest": "Training", "PublicTest": "PublicTest"}
+    for old, new in swap.items():
+        text = text.replace(f",{old}\n", f",<{new}>\n")
+    (folder / "leak.csv").write_text(text.replace("<", "").replace(">", ""))
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        client = store.connect()
+        models = {
+            "good": enter(client, folder / "faces.csv", folder, skill=1.0),
+            "fair": enter(client, folder / "faces.csv", folder, skill=0.6),
+            "weak": enter(client, folder / "other.csv", folder, skill=0.0),
+            "leak": enter(client, folder / "leak.csv", folder, skill=0.6),
+        }
+    return folder, models
+
+
+def enter(client, csv, folder, *, skill):
+    """Store a model of a study on `csv`, as a search does.
+
+    It was shown the test pictures, so that `skill`, the share of its weights that is learnt, sets
+    how well it does on them.
+    """
+    search = SearchConfig(study=csv.stem, data=str(csv), backbones="tiny", weights="none")
+    splits = prepare(search)
+    study_run = StudyRun(client, store.begin_run(client, csv.stem, search.to_params()))
+    study_run.log_json(search.to_params(), "config.json")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((48, 48, 1), dtype="uint8")
+    hidden = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    outputs = keras.layers.Dense(len(EMOTIONS), activation="softmax")(hidden)
+    model = keras.Model(inputs, outputs)
+    untrained = model.get_weights()
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.fit(splits.test.images[..., None], splits.test.labels, epochs=30, verbose=0)
+    trained = model.get_weights()
+    model.set_weights(
+        [skill * a + (1 - skill) * 8 * b for a, b in zip(trained, untrained, strict=True)]
+    )
+    model.save(folder / "model.keras")
+    run = study_run.trial_run(csv.stem, 7, None)
+    model_id = package.log_model(
+        client, run_id=run.run_id, experiment_id="0", keras_file=folder / "model.keras",
+        name="m", params={}, tags={},
+    )  # fmt: skip
+    digests = {"train_digest": splits.train_digest, "test_digest": splits.test_digest}
+    tags = {"study": csv.stem, "trial_number": "7", "val_macro_f1": "0.5"} | digests
+    return {"model_id": model_id, "run_id": run.run_id, "tags": tags}
+
+
+@pytest.fixture
+def enrol(world, monkeypatch):
+    """A function that registers models under a name of the test's own, as versions 1, 2, …"""
+    folder, models = world
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    client, name = store.connect(), next(_names)
+
+    def enrol(*skills):
+        for skill in skills:
+            registry.register(client, name, **models[skill])
+        return client, name
+
+    return enrol
+
+
+def aliases(client, name):
+    return {key: str(value) for key, value in client.get_registered_model(name).aliases.items()}
+
+
+def promotion_run(client):
+    (run,) = client.search_runs(
+        ["0"], "tags.`fer.command` = 'promote'", max_results=1, order_by=["start_time DESC"]
+    )
+    return client.get_run(run.info.run_id)  # a search leaves out the models
+
+
+def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
+    client, name = enrol("fair", "good")
+    registry.challenge(client, name, "1")
+    promote(PromotionConfig(registered_model=name))
+    assert aliases(client, name) == {"challenger": "1", "champion": "1"}
+
+    opened = len(study_openings(client, name, "2"))
+    promote(PromotionConfig(registered_model=name, version=2))
+    assert aliases(client, name) == {"challenger": "1", "champion": "2", "previous": "1"}
+    run = promotion_run(client)
+    assert (run.info.status, run.data.tags["decision"]) == ("FINISHED", "promoted")
+    assert run.data.metrics["candidate/test_macro_f1"] > run.data.metrics["champion/test_macro_f1"]
+    assert run.data.metrics["gain_macro_f1_lower"] > 0
+    assert {m.model_id for m in run.inputs.model_inputs} == {
+        client.get_model_version(name, number).source.removeprefix("models:/") for number in "12"
+    }
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "confusion_matrices.png", "f1_intervals.png", "disagreements.png", "decision.json",
+        "test_predictions.npz",
+    }  # fmt: skip
+    champion = client.get_model_version(name, "2")
+    assert champion.tags["promotion.run"] == run.info.run_id
+    assert "passed the gate" in champion.description
+    assert "against version 1" in champion.description
+    openings = study_openings(client, name, "2")
+    assert len(openings) == opened + 1
+    assert run.info.run_id in openings[-1]["why"]
+
+    promote(PromotionConfig(registered_model=name, rollback=True))
+    assert aliases(client, name) == {"challenger": "1", "champion": "1"}
+    assert promotion_run(client).data.tags["decision"] == "rolled back"
+    assert "promotion.rolled_back_at" in client.get_model_version(name, "2").tags
+    assert "version 1 is the champion again" in capsys.readouterr().out
+    with pytest.raises(StoreError, match="none to go back to"):
+        promote(PromotionConfig(registered_model=name, rollback=True))
+
+
+def study_openings(client, name, version):
+    run = client.get_run(client.get_model_version(name, version).run_id)
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    return StudyRun(client, parent).read_json("test_openings.json") or []
+
+
+def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
+    client, name = enrol("good", "fair")
+    registry.crown(client, name, "1")
+    before = client.get_model_version(name, "2")
+    with pytest.raises(PromotionRefused, match="macro-F1 -") as refused:
+        promote(PromotionConfig(registered_model=name, version=2))
+    assert "version 2 does not become the champion" in str(refused.value)
+    assert aliases(client, name) == {"champion": "1"}
+    after = client.get_model_version(name, "2")
+    assert (after.tags, after.description) == (before.tags, before.description)
+    run = promotion_run(client)
+    assert (run.info.status, run.data.tags["decision"]) == ("FINISHED", "refused")
+    assert "macro-F1 -" in run.data.tags["reason"]
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(enrol, capsys):
+    client, name = enrol("fair", "good")
+    registry.crown(client, name, "1")
+    promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
+    assert aliases(client, name) == {"champion": "1"}
+    assert "would become the champion" in capsys.readouterr().out
+    assert promotion_run(client).data.tags["decision"] == "would be promoted"
+    registry.crown(client, name, "2")
+    promote(PromotionConfig(registered_model=name, rollback=True, dry_run=True))
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+
+
+def test_the_champion_is_not_measured_against_itself(enrol, capsys):
+    client, name = enrol("good")
+    registry.crown(client, name, "1")
+    opened = study_openings(client, name, "1")
+    promote(PromotionConfig(registered_model=name, version=1))
+    assert "is the champion already" in capsys.readouterr().out
+    assert study_openings(client, name, "1") == opened
+
+
+def test_a_champion_from_other_data_meets_the_candidate_on_the_candidates_pictures(enrol):
+    client, name = enrol("weak", "good")
+    registry.crown(client, name, "1")
+    promote(PromotionConfig(registered_model=name, version=2))
+    assert aliases(client, name)["champion"] == "2"
+    good = client.get_model_version(name, "2")
+    (data,) = promotion_run(client).inputs.dataset_inputs
+    assert data.dataset.digest == good.tags["test_digest"]
+
+
+def test_a_champion_that_was_trained_on_the_test_pictures_is_no_measure(enrol):
+    client, name = enrol("leak", "good")
+    registry.crown(client, name, "1")
+    with pytest.raises(PromotionRefused, match="trained on 139 of the 140 test pictures"):
+        promote(PromotionConfig(registered_model=name, version=2))
+    assert aliases(client, name) == {"champion": "1"}
+
+
+def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_path):
+    client, name = enrol("good")
+    csv = world[0] / "faces.csv"
+    shutil.move(csv, tmp_path / "kept.csv")
+    try:
+        with pytest.raises(PromotionRefused, match="can not be had again"):
+            promote(PromotionConfig(registered_model=name, version=1))
+        shutil.copy(world[0] / "other.csv", csv)
+        with pytest.raises(PromotionRefused, match="digest"):
+            promote(PromotionConfig(registered_model=name, version=1))
+    finally:
+        shutil.move(tmp_path / "kept.csv", csv)
+    assert aliases(client, name) == {}
+    assert promotion_run(client).data.tags["decision"] == "refused"
+
+
+def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
+    enrol, world, tmp_path, capsys
+):
+    client, name = enrol("weak", "good")
+    registry.crown(client, name, "1")
+    shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
+    try:
+        promote(PromotionConfig(registered_model=name, version=2))
+    finally:
+        shutil.move(tmp_path / "kept.csv", world[0] / "other.csv")
+    assert "it is not known whether the champion" in capsys.readouterr().out
+    assert aliases(client, name)["champion"] == "2"
+
+
+def test_a_version_that_no_search_stored_is_refused(enrol):
+    client, name = enrol("good")
+    client.create_model_version(name, "runs:/abc/model", run_id=None)
+    with pytest.raises(StoreError, match="which no search stored"):
+        promote(PromotionConfig(registered_model=name, version=2))
+    assert MlflowClient().get_registered_model(name).aliases == {}
+
+
+def test_predictions_are_kept_so_that_a_decision_can_be_checked(enrol, tmp_path):
+    client, name = enrol("fair", "good")
+    registry.crown(client, name, "1")
+    promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
+    run = promotion_run(client)
+    file = client.download_artifacts(run.info.run_id, "test_predictions.npz", str(tmp_path))
+    with np.load(file, allow_pickle=False) as kept:
+        hits = kept["candidate_probabilities"].argmax(1) == kept["labels"]
+    assert hits.mean() == pytest.approx(run.data.metrics["candidate/test_accuracy"])
