@@ -280,6 +280,21 @@ class PromotionConfig(Request):
         return self
 
 
+class PredictionConfig(Request):
+    """Predictions: the parameters of `mlflow run . -e predict`."""
+
+    input: str = Field(min_length=1, description="a picture, a folder, or a CSV with a column path")
+    output: str = Field(
+        min_length=1, description="a .csv, a .json, or a folder for annotated pictures and a CSV"
+    )
+    model: str = Field(
+        "models:/fer-emotion@champion", min_length=1, description="address of the model in MLflow"
+    )
+    views: Annotated[int, pydantic.AfterValidator(_views)] = Field(
+        1, description="views of a face (1, 2 or 10) whose answers are averaged"
+    )
+
+
 DEMO: Mapping[str, Any] = {
     "trials": 3,
     "data": "synthetic",

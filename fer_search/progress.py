@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import track
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from fer_search.results import TrialPoint, best_of
 
+T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
 _FINISHED = ("COMPLETE", "PRUNED")
 
@@ -27,6 +29,11 @@ _FINISHED = ("COMPLETE", "PRUNED")
 def say(message: str = "") -> None:
     """Print a line for the person, unwrapped, so that commands can be pasted."""
     console.print(message, markup=False)
+
+
+def tracked(steps: Sequence[T], what: str) -> Iterable[T]:
+    """Go through steps and show how far one is, in a terminal."""
+    return track(steps, what, console=console, disable=not console.is_terminal, transient=True)
 
 
 class Progress:

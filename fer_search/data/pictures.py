@@ -10,8 +10,12 @@ import io
 import struct
 import warnings
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 from fer_search.config import FACE_SIZE
 from fer_search.errors import DataError
@@ -25,16 +29,36 @@ _BROKEN = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, O
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode a picture file of any size and colour.
+    """Decode a picture file of any size and colour to a face.
 
-    The picture is turned upright as its EXIF data say, made grey, and if it has another size,
-    cut to its central square and scaled with antialiasing. Of an animation the first frame counts.
+    The picture is made grey, and if it has another size, cut to its central square and scaled with
+    antialiasing.
 
     Args:
         data: Content of a JPEG, PNG, or other file that Pillow reads.
 
     Returns:
         Shape (48, 48), uint8.
+
+    Raises:
+        DataError: As `upright` does.
+    """
+    from PIL import Image, ImageOps
+
+    grey = upright(data).convert("L")
+    if grey.size != (FACE_SIZE, FACE_SIZE):
+        grey = ImageOps.fit(grey, (FACE_SIZE, FACE_SIZE), Image.Resampling.LANCZOS)
+    return np.array(grey, dtype=np.uint8)
+
+
+def upright(data: bytes) -> Image.Image:
+    """Decode a picture file, turned upright as its EXIF data say; of an animation the first frame.
+
+    Args:
+        data: Content of a JPEG, PNG, or other file that Pillow reads.
+
+    Returns:
+        The picture in 8 bits, of mode L or RGB.
 
     Raises:
         DataError: If `data` is not a picture, is damaged or truncated, or promises more than
@@ -49,19 +73,21 @@ def decode(data: bytes) -> np.ndarray:
                 width, height = picture.size
                 if width * height > MOST_PIXELS:
                     raise DataError(f"has {width} x {height} pixels, too many to be a face")
-                upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits, which convert() would clip instead of scale
-                upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
-            grey = upright.convert("L")
-            if grey.size != (FACE_SIZE, FACE_SIZE):
-                grey = ImageOps.fit(grey, (FACE_SIZE, FACE_SIZE), Image.Resampling.LANCZOS)
-            return np.array(grey, dtype=np.uint8)
+                turned = ImageOps.exif_transpose(picture)
+            if turned.mode.startswith("I"):  # 16 bits, which convert() would clip instead of scale
+                turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
+            return turned if turned.mode in ("L", "RGB") else turned.convert(_eight_bit(turned))
         except Image.DecompressionBombError as error:
             raise DataError("has far too many pixels to be a face") from error
         except UnidentifiedImageError as error:
             raise DataError("is not a picture" if data else "is empty") from error
         except _BROKEN as error:
             raise DataError(f"is damaged ({error})") from error
+
+
+def _eight_bit(picture: Image.Image) -> str:
+    """The mode that a picture of another one is converted to."""
+    return "L" if picture.mode in ("1", "LA", "La", "F") else "RGB"
 
 
 def scaled(images: np.ndarray, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -99,7 +100,7 @@ def disagreements(images: np.ndarray, evaluations: Mapping[str, Evaluation]) -> 
     figure = style.new_figure(
         14, 4.6, "Where the models differ", f"recognised {facts}; the surest of each", pad=0.04
     )
-    halves = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
     for half, (winner, (loser, alone)) in zip(halves, shown.items(), strict=True):
         half.suptitle(
             f"right: {winner}", x=0.01, ha="left", fontsize=10, weight="bold", color=style.INK

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import keras
 import mlflow.artifacts
@@ -17,11 +18,13 @@ import numpy as np
 import pandas
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
 from fer_search.config import EMOTIONS, FACE_SIZE
+from fer_search.errors import StoreError
 
 PREDICTOR = Path(__file__).with_name("predictor.py")
 """The code that is stored with every model; it runs without this package."""
@@ -147,6 +150,29 @@ def load_keras(client: MlflowClient, model_id: str) -> tuple[keras.Model, int]:
         if len(files) != 1:
             raise FileNotFoundError(f"expected one .keras file in {model_id}, found {len(files)}")
         return keras.saving.load_model(files[0], compile=False), files[0].stat().st_size
+
+
+def load_predictor(uri: str) -> Any:
+    """Load a stored model as it is served: an `EmotionPredictor` (see `predictor.py`).
+
+    Args:
+        uri: E.g. `models:/fer-emotion@champion`.
+
+    Raises:
+        StoreError: If there is no such model, or it is another kind of model.
+    """
+    try:
+        model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+    except (MlflowException, OSError) as error:
+        raise StoreError(
+            f"the model {uri} can not be loaded: {str(error).strip().splitlines()[0]}",
+            hint="promote one first (-e promote), or name another one with model=models:/NAME/N",
+        ) from error
+    if not hasattr(model, "predict_images"):
+        raise StoreError(
+            f"the model {uri} is a {type(model).__name__}, not one that a search stored"
+        )
+    return model
 
 
 def _begun_model(

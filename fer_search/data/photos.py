@@ -1,0 +1,49 @@
+"""Which pictures a person means by a path: one file, a folder of them, or a CSV that lists them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from fer_search.errors import DataError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Names of files that are taken for pictures in a folder."""
+_COLUMN = "path"
+
+
+def listed(source: Path) -> list[Path]:
+    """List the pictures of a source, in the order of a CSV or of their names.
+
+    Args:
+        source: A picture, a folder with pictures at any depth, or a CSV with a column `path`, whose
+            relative paths are meant from the folder of the CSV.
+
+    Returns:
+        At least one path; whether there is a picture behind it is not looked at.
+
+    Raises:
+        DataError: If there is no such file or folder, or it names no picture.
+    """
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not found:
+            raise DataError(f"{source} holds no picture ({', '.join(SUFFIXES)})")
+        return found
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder")
+    return _column(source) if source.suffix.lower() == ".csv" else [source]
+
+
+def _column(table: Path) -> list[Path]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names, rows = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} can not be read as a CSV: {error}") from error
+    if _COLUMN not in names:
+        raise DataError(f"{table} has no column {_COLUMN!r}, but {', '.join(names) or 'nothing'}")
+    if not rows:
+        raise DataError(f"{table} has no rows")
+    return [table.parent / str(row[_COLUMN]) for row in rows]

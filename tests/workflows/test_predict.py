@@ -1,0 +1,136 @@
+"""Predictions from pictures to tables and annotated pictures, with a real (untrained) model."""
+
+import contextlib
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_search.config import EMOTIONS, PredictionConfig
+from fer_search.errors import DataError, StoreError
+from fer_search.serving import package
+from fer_search.tracking import store
+from fer_search.workflows.predict import predict
+
+skimage = pytest.importorskip("skimage")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A store with one model, and the model's address."""
+    folder = tmp_path_factory.mktemp("store")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((48, 48, 1), dtype="uint8")
+    hidden = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    outputs = keras.layers.Dense(len(EMOTIONS), activation="softmax")(hidden)
+    keras.Model(inputs, outputs).save(folder / "model.keras")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        client = store.connect()
+        run = store.begin_run(client, "s", {})
+        model_id = package.log_model(
+            client, run_id=run.info.run_id, experiment_id="0", keras_file=folder / "model.keras",
+            name="m", params={}, tags={},
+        )  # fmt: skip
+    return uri, f"models:/{model_id}"
+
+
+@pytest.fixture
+def asked(stored, monkeypatch):
+    """A function that predicts with the stored model."""
+    uri, model = stored
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    def asked(**values):
+        predict(PredictionConfig(**({"model": model} | values)))
+
+    return asked
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with a face, two faces, a cropped face, no face, and no picture."""
+    folder = tmp_path / "photos"
+    (folder / "group").mkdir(parents=True)
+    face = Image.fromarray(skimage.data.astronaut())
+    face.save(folder / "face.jpg")
+    two = Image.new("RGB", (1024, 512))
+    two.paste(face, (0, 0))
+    two.paste(face, (512, 0))
+    two.save(folder / "group" / "two.png")
+    face.crop((165, 55, 290, 180)).convert("L").resize((48, 48)).save(folder / "crop.png")
+    Image.new("L", (90, 60), 128).save(folder / "grey.png")
+    (folder / "broken.jpg").write_text("this is no picture")
+    return folder
+
+
+def test_a_folder_becomes_a_table_with_a_row_for_each_face(asked, photos, tmp_path, capsys):
+    asked(input=str(photos), output=str(tmp_path / "new" / "out.csv"))
+    rows = list(csv.DictReader((tmp_path / "new" / "out.csv").read_text().splitlines()))
+    seen = [(row["path"].removeprefix(f"{photos}/"), row["region"]) for row in rows]
+    assert seen == [
+        ("broken.jpg", ""), ("crop.png", "cropped face"), ("face.jpg", "face"),
+        ("grey.png", "no face found"), ("group/two.png", "face"), ("group/two.png", "face"),
+    ]  # fmt: skip
+    assert rows[0]["error"] == "is not a picture"
+    assert rows[0]["emotion"] == ""
+    for row in rows[1:]:
+        chances = [float(row[name]) for name in EMOTIONS]
+        assert sum(chances) == pytest.approx(1, abs=1e-3)
+        assert float(row["probability"]) == max(chances) == float(row[row["emotion"]])
+        assert row["error"] == ""
+    assert [row["left"] != "0" for row in rows[4:]] == [True, True]
+    assert "3 face, 1 unreadable, 1 cropped face, 1 no face found" in capsys.readouterr().out
+
+
+def test_the_answer_is_that_of_the_model_for_the_cut_region(asked, photos, stored, tmp_path):
+    asked(input=str(photos / "crop.png"), output=str(tmp_path / "out.json"), views=2)
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    pixels = np.asarray(Image.open(photos / "crop.png"))
+    (answer,) = package.load_predictor(stored[1]).predict_images(pixels[None], 2)
+    assert [row[name] for name in EMOTIONS] == pytest.approx(answer.tolist(), abs=1e-4)
+    assert row["error"] is None
+
+
+def test_a_csv_of_paths_in_batches_keeps_its_order(asked, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_search.workflows.predict._AT_ONCE", 2)
+    names = ["crop.png", "nothing.png", "face.jpg", "crop.png", "group"]
+    (photos / "list.csv").write_text("\n".join(["path", *names]))
+    asked(input=str(photos / "list.csv"), output=str(tmp_path / "out.json"))
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["path"] for row in rows] == [str(photos / name) for name in names]
+    assert [row["error"] and row["error"][:15] for row in rows] == [
+        None, "can not be read", None, None, "can not be read",
+    ]  # fmt: skip
+    assert rows[0] == rows[3]
+
+
+def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos, tmp_path):
+    asked(input=str(photos), output=str(tmp_path / "seen"))
+    names = sorted(
+        str(path.relative_to(tmp_path / "seen")) for path in (tmp_path / "seen").rglob("*.*")
+    )
+    assert names == ["crop.png", "face.png", "grey.png", "group/two.png", "predictions.csv"]
+    before = np.asarray(Image.open(photos / "face.jpg").convert("RGB"), int)
+    after = np.asarray(Image.open(tmp_path / "seen" / "face.png"), int)
+    changed = np.abs(after - before).sum(axis=2) > 60
+    assert 0 < changed.mean() < 0.05, "a frame and a label, nothing else"
+    assert not changed[300:].any(), "below the face"
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [
+        ({"input": "nowhere"}, DataError, "no such file or folder"),
+        ({"output": "/dev/null/out.csv"}, DataError, "can not be written"),
+        ({"model": "models:/nobody@champion"}, StoreError, "promote one first"),
+    ],
+)
+def test_mistakes_are_refused_with_advice(asked, photos, tmp_path, values, error, said):
+    good = {"input": str(photos), "output": str(tmp_path / "out.csv")}
+    with pytest.raises(error, match=said):
+        asked(**good | values)
