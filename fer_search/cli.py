@@ -20,7 +20,14 @@ from typing import Any
 
 import click
 
-from fer_search.config import DEMO, PredictionConfig, PromotionConfig, SearchConfig, WorkerConfig
+from fer_search.config import (
+    DEMO,
+    ExportConfig,
+    PredictionConfig,
+    PromotionConfig,
+    SearchConfig,
+    WorkerConfig,
+)
 from fer_search.errors import FerSearchError, InputError, PromotionRefused
 from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
 from fer_search.settings import spelled
@@ -88,6 +95,13 @@ def _predict(config: PredictionConfig, launch: Launch) -> None:
     predict(config)
 
 
+def _export(config: ExportConfig, launch: Launch) -> None:
+    with _quiet_import():
+        from fer_search.workflows.export import export
+
+    export(config)
+
+
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
     """Hold back what native libraries write to standard error; an exception shows it after all."""
@@ -144,3 +158,4 @@ _command("demo", SearchConfig, _search, "Search a little, on faces drawn for thi
 _command("worker", WorkerConfig, _worker, "Join a study, on this machine or another.")
 _command("promote", PromotionConfig, _promote, "Make a model version the champion.")
 _command("predict", PredictionConfig, _predict, "Say which emotions the faces in pictures show.")
+_command("export", ExportConfig, _export, "Write a model as ONNX or TFLite.")

@@ -39,6 +39,7 @@ ORIGINAL, CLEANED = FACES = ("original", "cleaned")
 WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 REGISTER = ("all", "best", "none")
+FORMATS = ("onnx", "tflite")
 STORAGES = ("sqlite", "postgresql", "mysql")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 """VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
@@ -292,6 +293,21 @@ class PredictionConfig(Request):
     )
     views: Annotated[int, pydantic.AfterValidator(_views)] = Field(
         1, description="views of a face (1, 2 or 10) whose answers are averaged"
+    )
+
+
+class ExportConfig(Request):
+    """An export: the parameters of `mlflow run . -e export`."""
+
+    format: Annotated[str, one_of(FORMATS)] = Field(
+        "onnx", description=f"of the file: {', '.join(FORMATS)}"
+    )
+    output: str = Field(min_length=1, description="file to write")
+    model: str = Field(
+        "models:/fer-emotion@champion", min_length=1, description="address of the model in MLflow"
+    )
+    tolerance: float = Field(
+        1e-3, ge=0, le=1, description="most that a probability may differ from the Keras model's"
     )
 
 

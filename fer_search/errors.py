@@ -8,6 +8,7 @@
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
     |   `-- StoreError      Optuna's or MLflow's store: can not be opened, or holds something else
     |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
+    |-- ExportFailed        an exported model does not answer like its original: exit status 1
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
     `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
@@ -63,6 +64,10 @@ class StoreError(InputError):
 
 class PromotionRefused(FerSearchError):
     """A model may not become the champion; the registry is as it was."""
+
+
+class ExportFailed(FerSearchError):
+    """A model in another format does not answer as the original does; nothing was written."""
 
 
 class StudyStopped(FerSearchError):

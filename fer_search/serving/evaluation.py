@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from fer_search.data.pictures import scaled
 from fer_search.model.training import evaluate
 from fer_search.results import Evaluation
 from fer_search.serving.predictor import VIEWS, each_view
@@ -42,23 +41,25 @@ def evaluate_views(
 
 
 def milliseconds_in_turn(
-    models: Sequence[keras.Model], images: np.ndarray, *, turns: int = 25
+    models: Sequence[Callable[[np.ndarray], np.ndarray]],
+    faces: Sequence[np.ndarray],
+    *,
+    turns: int = 25,
 ) -> list[float]:
-    """Time models on one picture at a time, each in its turn, so that what disturbs hits all.
+    """Time models, each in its turn, so that what disturbs one disturbs all.
 
     Args:
         models: From faces to probabilities.
-        images: At least one picture, shape (N, 48, 48), uint8.
+        faces: What each of them is given, e.g. one picture, (1, S, S, 1).
         turns: How often each model is timed, after a first time that compiles it.
 
     Returns:
         Median milliseconds by model.
     """
-    faces = [scaled(images[:1], model.input_shape[1])[..., None] for model in models]
     seconds = np.zeros((turns + 1, len(models)))
     for turn in seconds:
-        for index, model in enumerate(models):
+        for index, (model, given) in enumerate(zip(models, faces, strict=True)):
             began = time.perf_counter()
-            model.predict_on_batch(faces[index])
+            model(given)
             turn[index] = time.perf_counter() - began
     return [float(median) for median in 1000 * np.median(seconds[1:], axis=0)]

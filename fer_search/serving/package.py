@@ -152,17 +152,21 @@ def load_keras(client: MlflowClient, model_id: str) -> tuple[keras.Model, int]:
         return keras.saving.load_model(files[0], compile=False), files[0].stat().st_size
 
 
-def load_predictor(uri: str) -> Any:
-    """Load a stored model as it is served: an `EmotionPredictor` (see `predictor.py`).
+def load_predictor(uri: str) -> tuple[Any, str]:
+    """Load a stored model as it is served.
 
     Args:
         uri: E.g. `models:/fer-emotion@champion`.
+
+    Returns:
+        An `EmotionPredictor` (see `predictor.py`), and the id of the run that trained it.
 
     Raises:
         StoreError: If there is no such model, or it is another kind of model.
     """
     try:
-        model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+        loaded = mlflow.pyfunc.load_model(uri)
+        model = loaded.unwrap_python_model()
     except (MlflowException, OSError) as error:
         raise StoreError(
             f"the model {uri} can not be loaded: {str(error).strip().splitlines()[0]}",
@@ -172,7 +176,7 @@ def load_predictor(uri: str) -> Any:
         raise StoreError(
             f"the model {uri} is a {type(model).__name__}, not one that a search stored"
         )
-    return model
+    return model, str(loaded.metadata.run_id)
 
 
 def _begun_model(

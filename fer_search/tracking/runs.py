@@ -29,6 +29,7 @@ from mlflow.entities import (
 )
 
 from fer_search.results import EpochMetrics, TrialPoint
+from fer_search.tracking import store
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",
@@ -39,7 +40,7 @@ STATUS: Mapping[str, str] = {
 }
 """State of a trial -> status of its run. A trial that was given back waits to be taken again."""
 
-PARENT = "mlflow.parentRunId"
+_PARENT = "mlflow.parentRunId"
 _NUMBER = "optuna.trial_number"
 _STATE = "optuna.trial_state"
 _OPENINGS = "test_openings.json"
@@ -174,7 +175,7 @@ class StudyRun(LoggedRun):
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
         if run is None:
-            tags = {PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            tags = {_PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
@@ -233,7 +234,7 @@ class StudyRun(LoggedRun):
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
-                f"tags.`{PARENT}` = '{self.run_id}' AND {condition}",
+                f"tags.`{_PARENT}` = '{self.run_id}' AND {condition}",
                 ViewType.ACTIVE_ONLY,
                 max_results=1000,
                 page_token=token,
@@ -242,3 +243,11 @@ class StudyRun(LoggedRun):
             token = page.token
             if not token:
                 return children
+
+
+def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
+    """Find the study run above the run of a trial; None if either has been deleted."""
+    if not store.holds(client, run_id):
+        return None
+    parent = client.get_run(run_id).data.tags.get(_PARENT, "")
+    return StudyRun(client, client.get_run(parent)) if store.holds(client, parent) else None

@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_search.config import SearchConfig
 from fer_search.data import duplicates
+from fer_search.data.pictures import scaled
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Split, Splits
 from fer_search.errors import InputError, PromotionRefused, StoreError
@@ -18,7 +19,7 @@ from fer_search.model.training import evaluate
 from fer_search.serving.evaluation import milliseconds_in_turn
 from fer_search.serving.package import load_keras
 from fer_search.tracking import store
-from fer_search.tracking.runs import PARENT, StudyRun
+from fer_search.tracking.runs import StudyRun, study_run_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +54,13 @@ class Contestant:
         Raises:
             StoreError: If the runs have been deleted or are no search's.
         """
-        run_id = str(self.version.run_id)
-        if store.holds(self.client, run_id):
-            parent = self.client.get_run(run_id).data.tags.get(PARENT, "")
-            if parent and store.holds(self.client, parent):
-                return StudyRun(self.client, self.client.get_run(parent))
-        raise StoreError(
-            f"the runs of {self}'s study are not in {self.client.tracking_uri} any more",
-            hint="restore them in the MLflow UI, or promote a version of another study",
-        )
+        found = study_run_of(self.client, str(self.version.run_id))
+        if found is None:
+            raise StoreError(
+                f"the runs of {self}'s study are not in {self.client.tracking_uri} any more",
+                hint="restore them in the MLflow UI, or promote a version of another study",
+            )
+        return found
 
     def splits(self) -> Splits:
         """Make the splits of its study anew, from the study's `config.json`.
@@ -145,7 +144,10 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
             ) from error
         models.append(model)
         megabytes.append(size / 1e6)
-    milliseconds = milliseconds_in_turn(models, test.images)
+    milliseconds = milliseconds_in_turn(
+        [model.predict_on_batch for model in models],
+        [scaled(test.images[:1], model.input_shape[1])[..., None] for model in models],
+    )
     return [
         Measured(evaluation=evaluation, megabytes=size, milliseconds=time)
         for evaluation, size, time in zip(evaluations, megabytes, milliseconds, strict=True)

@@ -58,7 +58,7 @@ def predict(config: PredictionConfig) -> None:
     table = target if is_table else target / "predictions.csv"
     _insist_on_writable(table)
     store.connect()
-    model, finder = load_predictor(config.model), FaceFinder()
+    (model, _), finder = load_predictor(config.model), FaceFinder()
     rows: list[dict[str, Any]] = []
     chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     for chunk in tracked(chunks, f"{len(paths):,} pictures"):

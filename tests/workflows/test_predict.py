@@ -1,10 +1,8 @@
 """Predictions from pictures to tables and annotated pictures, with a real (untrained) model."""
 
-import contextlib
 import csv
 import json
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,31 +10,9 @@ from PIL import Image
 from fer_search.config import EMOTIONS, PredictionConfig
 from fer_search.errors import DataError, StoreError
 from fer_search.serving import package
-from fer_search.tracking import store
 from fer_search.workflows.predict import predict
 
 skimage = pytest.importorskip("skimage")
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A store with one model, and the model's address."""
-    folder = tmp_path_factory.mktemp("store")
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((48, 48, 1), dtype="uint8")
-    hidden = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
-    outputs = keras.layers.Dense(len(EMOTIONS), activation="softmax")(hidden)
-    keras.Model(inputs, outputs).save(folder / "model.keras")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        client = store.connect()
-        run = store.begin_run(client, "s", {})
-        model_id = package.log_model(
-            client, run_id=run.info.run_id, experiment_id="0", keras_file=folder / "model.keras",
-            name="m", params={}, tags={},
-        )  # fmt: skip
-    return uri, f"models:/{model_id}"
 
 
 @pytest.fixture
@@ -91,7 +67,8 @@ def test_the_answer_is_that_of_the_model_for_the_cut_region(asked, photos, store
     asked(input=str(photos / "crop.png"), output=str(tmp_path / "out.json"), views=2)
     (row,) = json.loads((tmp_path / "out.json").read_text())
     pixels = np.asarray(Image.open(photos / "crop.png"))
-    (answer,) = package.load_predictor(stored[1]).predict_images(pixels[None], 2)
+    predictor, _ = package.load_predictor(stored[1])
+    (answer,) = predictor.predict_images(pixels[None], 2)
     assert [row[name] for name in EMOTIONS] == pytest.approx(answer.tolist(), abs=1e-4)
     assert row["error"] is None
 

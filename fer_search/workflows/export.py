@@ -1,0 +1,74 @@
+"""Write a model of the registry in another format, and keep it only if it answers the same."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fer_search import runtime
+from fer_search.config import ExportConfig, SearchConfig
+from fer_search.data.pictures import scaled
+from fer_search.data.preparation import prepare
+from fer_search.data.synthetic import draw
+from fer_search.errors import DataError, ExportFailed, InputError
+from fer_search.progress import say
+from fer_search.serving import formats
+from fer_search.serving.evaluation import milliseconds_in_turn
+from fer_search.serving.package import load_predictor
+from fer_search.tracking import store
+from fer_search.tracking.runs import study_run_of
+
+_FACES = 256
+"""On how many faces the two are compared, at most."""
+
+
+def export(config: ExportConfig) -> None:
+    """Export a model.
+
+    Raises:
+        StoreError: If there is no such model.
+        DataError: If `output` can not be written.
+        ExportFailed: If a probability differs by more than `tolerance`.
+    """
+    client, target = store.connect(), Path(config.output)
+    runtime.configure("float32")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise DataError(f"output={target} can not be written: {error.strerror}") from error
+    with folder:
+        predictor, run_id = load_predictor(config.model)
+        images, kind = _faces(client, run_id)
+        half = Path(folder.name, f"model.{config.format}")
+        formats.export(predictor.model, config.format, half)
+        run = formats.RUNNERS[config.format](half)
+        faces = scaled(images, predictor.size)[..., np.newaxis]
+        difference = float(np.abs(run(faces) - predictor.model.predict_on_batch(faces)).max())
+        said = f"on {len(faces)} {kind} no probability differs by more than {difference:.2g}"
+        if not difference <= config.tolerance:
+            raise ExportFailed(
+                f"{target} was not written: {said}; allowed: {config.tolerance:g}",
+                hint="try the other format, or allow more with tolerance=…",
+            )
+        timed = {"Keras": predictor.model.predict_on_batch, config.format: run}
+        milliseconds = milliseconds_in_turn(list(timed.values()), [faces[:1]] * len(timed))
+        half.replace(target)
+    say(f"{target} ({target.stat().st_size / 1e6:.1f} MB): {said}.")
+    speeds = zip(timed, milliseconds, strict=True)
+    say("One face by itself: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in speeds))
+
+
+def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
+    """Faces to compare on: what the model was validated on, or drawn ones if that is gone."""
+    study_run = study_run_of(client, run_id)
+    settings = study_run.read_json("config.json") if study_run else None
+    try:
+        if settings:
+            images = prepare(SearchConfig(**settings)).validation.images
+            return images[:_FACES], f"validation pictures of study {settings['study']}"
+    except InputError as error:
+        say(f"The pictures that the model was validated on can not be had: {error.message}")
+    return draw(_FACES, seed=0)[0], "drawn faces"
