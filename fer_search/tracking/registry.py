@@ -64,7 +64,7 @@ def register(
 
 def challenge(client: MlflowClient, name: str, version: str) -> None:
     """Point the alias `challenger` at a version."""
-    client.set_registered_model_alias(name, CHALLENGER, version)
+    _point(client, name, CHALLENGER, version)
 
 
 def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
@@ -103,7 +103,7 @@ def crown(client: MlflowClient, name: str, version: str) -> None:
     before = by_alias(client, name, CHAMPION)
     if before is None or str(before.version) != version:
         client.set_model_version_tag(name, version, _REPLACED, before.version if before else "")
-        client.set_registered_model_alias(name, CHAMPION, version)
+        _point(client, name, CHAMPION, version)
     repair(client, name)
 
 
@@ -126,7 +126,7 @@ def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersi
 
 def restore(client: MlflowClient, name: str, version: str) -> None:
     """Make a former champion the champion again; `previous` is the one that it had replaced."""
-    client.set_registered_model_alias(name, CHAMPION, version)
+    _point(client, name, CHAMPION, version)
     repair(client, name)
 
 
@@ -135,7 +135,7 @@ def repair(client: MlflowClient, name: str) -> None:
     champion, now = by_alias(client, name, CHAMPION), by_alias(client, name, PREVIOUS)
     before = _replaced(client, name, champion) if champion else None
     if before and (now is None or now.version != before.version):
-        client.set_registered_model_alias(name, PREVIOUS, before.version)
+        _point(client, name, PREVIOUS, before.version)
     elif now and before is None:
         client.delete_registered_model_alias(name, PREVIOUS)
 
@@ -149,6 +149,14 @@ def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) 
 def describe(client: MlflowClient, name: str, version: str, description: str) -> None:
     """Write on a version what people shall know about it, in Markdown."""
     client.update_model_version(name, version, description)
+
+
+def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    """Set an alias; where two processes make it at once, MLflow lets one fail, which tries again."""
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, version)
 
 
 def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:

@@ -135,6 +135,10 @@ class LoggedRun:
         """Name logged models as inputs of this run."""
         self.client.log_inputs(self.run_id, models=[LoggedModelInput(each) for each in model_ids])
 
+    def describe(self, page: str) -> None:
+        """Show a page of Markdown as the description of this run in the MLflow UI."""
+        self.set_tags({"mlflow.note.content": page})
+
     def end(self, status: str) -> None:
         """End with one of MLflow's statuses, e.g. FINISHED."""
         self.client.set_terminated(self.run_id, status)

@@ -25,8 +25,11 @@ VERSION_TAG = "fer.best_version"
 """Tag of the study run: the registered version of the best trial's model."""
 
 
-def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> None:
+def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> str:
     """Evaluate the trial that validation chose on test, and present the study.
+
+    Returns:
+        A sentence on the test score.
 
     Raises:
         StudyStopped: If no trial was completed, so that there is nothing to choose.
@@ -50,7 +53,9 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     _register(study, study_run, best)
     _score_once(study, study_run, splits, best)
     console.print(top_trials(points))
-    _say_score(study_run, best)
+    score = _score(study_run, best)
+    say(score)
+    return score
 
 
 def count(points: Sequence[TrialPoint]) -> Counter[str]:
@@ -132,15 +137,11 @@ def _log_test(
     )
 
 
-def _say_score(study_run: StudyRun, best: TrialPoint) -> None:
+def _score(study_run: StudyRun, best: TrialPoint) -> str:
     data = study_run.client.get_run(study_run.run_id).data
     openings = int(data.tags["test_openings"])
-    score = (
+    return (
         f"Test score of trial {best.number}: accuracy {data.metrics['test_accuracy']:.4f}, "
         f"macro-F1 {data.metrics['test_macro_f1']:.4f} "
         f"(test was opened {openings} time{'s' * (openings > 1)} in this study)"
     )
-    say(score)
-    link = f"[trial {best.number}](#/experiments/{study_run.experiment_id}/runs/{best.run_id})"
-    chosen = f"Validation chose {link} with macro-F1 {best.value:.4f}."
-    study_run.set_tags({"mlflow.note.content": f"{chosen} {score}."})

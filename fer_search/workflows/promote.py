@@ -136,9 +136,8 @@ def _log(
     run.log_arrays(
         arrays | {"labels": test.labels, "origins": test.origins}, "test_predictions.npz"
     )
-    run.set_tags(
-        {"reason": "; ".join(decision.reasons), "mlflow.note.content": _page(measured, decision)}
-    )
+    run.set_tags({"reason": "; ".join(decision.reasons)})
+    run.describe(_page(measured, decision))
 
 
 def _page(measured: Mapping[str, Measured], decision: Decision) -> str:

@@ -29,6 +29,7 @@ from fer_search.tracking.runs import LoggedRun, StudyRun
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
+from fer_search.workflows.page import page
 from fer_search.workflows.worker import check_data
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,15 @@ def search(config: SearchConfig, launch: Launch) -> None:
         }
         study = create_study(storage, settings, facts)
     address = {"study": study.name} | _storage_unless_default(config, launch)
+    resume = launch.command("search", **address)
     say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
-    say(f"  {launch.command('search', **address)}\n")
-    with _ending_the_run(study_run, study):
+    say(f"  {resume}\n")
+    with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
         timed_out = _run_trials(study, study_run, device, config.storage)
-        finish(study, study_run, splits, timed_out=timed_out)
+        score = finish(study, study_run, splits, timed_out=timed_out)
     more = launch.command("search", **address, trials=2 * study.search.trials)
-    _say_what_next(study, study_run, launch, more)
+    _say_what_next(study, study_run, launch, more, score)
 
 
 def _named(config: SearchConfig) -> SearchConfig:
@@ -147,23 +149,37 @@ def _storage_unless_default(config: SearchConfig, launch: Launch) -> dict[str, s
     return {} if config.storage == default else {"storage": config.storage}
 
 
-def _say_what_next(study: Study, study_run: StudyRun, launch: Launch, more: str) -> None:
-    say(f"\nCompare the runs:   {store.address(study_run.client)}")
+def _say_what_next(
+    study: Study, study_run: StudyRun, launch: Launch, more: str, score: str
+) -> None:
+    commands = {"Compare the runs": store.address(study_run.client)}
     version = study_run.tags.get(VERSION_TAG)
     if version:
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
-        say(f"Put it into use:    {promote}")
-    say(f"Search on:          {more}")
+        commands["Put it into use"] = promote
+    commands["Search on"] = more
+    say()
+    for what, command in commands.items():
+        say(f"{what + ':':20}{command}")
+    del commands["Compare the runs"]  # whoever reads the page is there
+    study_run.describe(page(study.points(), study_run.experiment_id, commands, score))
 
 
 @contextlib.contextmanager
-def _ending_the_run(study_run: StudyRun, study: Study) -> Iterator[None]:
-    """Whatever happens, leave nothing RUNNING that does not run."""
+def _ending_the_run(study_run: StudyRun, study: Study, resume: str) -> Iterator[None]:
+    """Whatever happens, leave nothing RUNNING that does not run, and say how to go on."""
+
+    def describe() -> None:
+        commands = {"Go on after a stop": resume}
+        study_run.describe(page(study.points(), study_run.experiment_id, commands))
+
+    describe()
     try:
         yield
     except BaseException as error:
         repair(study, study_run)
+        describe()
         stopped = isinstance(error, KeyboardInterrupt)
         study_run.end("KILLED" if stopped else "FAILED")
         raise
