@@ -152,7 +152,7 @@ def describe(client: MlflowClient, name: str, version: str, description: str) ->
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Set an alias; where two processes make it at once, MLflow lets one fail, which tries again."""
+    """Set an alias; where two make it at once, MLflow lets one fail, which tries again."""
     try:
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
