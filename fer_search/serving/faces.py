@@ -20,8 +20,8 @@ _STRIDE, _CELL = 32, 4
 _THRESHOLD = 0.4
 _OVERLAP = 0.3
 """Intersection over union from which two boxes are the same face."""
-_MARGIN = 1.05
-"""Side of FER2013's square crops as a multiple of the face's longer side (its median there)."""
+MARGIN = 1.03
+"""Side of FER2013's square crops as a multiple of the face's longer side (its median there, by docs/faces.py)."""
 _SQUARE, _FILLED = 1.25, 0.7
 """A picture is a cropped face if its longer side is less than this multiple of the shorter one, and
 its one face fills more than this share of that; most of FER2013's fill more than 0.77."""
@@ -142,7 +142,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 def _square(box: np.ndarray, certainty: float, size: tuple[int, int]) -> Region:
     """The square around a box; where the picture ends, it is moved inwards, and cut if need be."""
-    side = min(*size, max(1, round(float((box[2:] - box[:2]).max()) * _MARGIN)))
+    side = min(*size, max(1, round(float((box[2:] - box[:2]).max()) * MARGIN)))
     corner = (box[:2] + box[2:]) / 2 - side / 2
     left, top = (int(min(max(0, round(c)), n - side)) for c, n in zip(corner, size, strict=True))
     return Region(FACE, left, top, side, round(certainty, 4))
