@@ -21,7 +21,7 @@ _THRESHOLD = 0.4
 _OVERLAP = 0.3
 """Intersection over union from which two boxes are the same face."""
 MARGIN = 1.03
-"""Side of FER2013's square crops as a multiple of the face's longer side (its median there, by docs/faces.py)."""
+"""Side of FER2013's crops by the longer side of their face: its median, by docs/faces.py."""
 _SQUARE, _FILLED = 1.25, 0.7
 """A picture is a cropped face if its longer side is less than this multiple of the shorter one, and
 its one face fills more than this share of that; most of FER2013's fill more than 0.77."""
