@@ -43,6 +43,7 @@ def commands() -> None:
 def main() -> None:
     """Run a command and exit with its status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     stop_on_signals()
     try:
         commands(standalone_mode=False)

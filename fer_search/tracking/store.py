@@ -22,7 +22,6 @@ DEFAULT_EXPERIMENT = "0"
 Client, StoreException = MlflowClient, MlflowException
 _KIND = "mlflow.experimentKind"
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _chatty in ("mlflow.system_metrics", "mlflow.store", "alembic"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 

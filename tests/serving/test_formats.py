@@ -10,6 +10,7 @@ def test_the_config_names_what_can_be_run():
     assert tuple(RUNNERS) == FORMATS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNNERS)
 def test_an_exported_model_answers_like_its_original_for_any_number_of_faces(
     network, tmp_path, kind

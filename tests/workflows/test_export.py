@@ -8,6 +8,8 @@ from fer_search.errors import DataError, ExportFailed, StoreError
 from fer_search.serving.formats import RUNNERS
 from fer_search.workflows.export import export
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(stored, monkeypatch):

@@ -18,6 +18,7 @@ from fer_search.tracking import registry, store
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.promote import promote
 
+pytestmark = pytest.mark.slow
 CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 _names = (f"m{number}" for number in itertools.count())
 
