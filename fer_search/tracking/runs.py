@@ -29,6 +29,7 @@ from mlflow.entities import (
 )
 
 from fer_search.results import EpochMetrics, TrialPoint
+from fer_search.tracking import store
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",
@@ -227,18 +228,15 @@ class StudyRun(LoggedRun):
         """A run that was made just before its process died is found by its tag."""
         return next(iter(self._children(f"tags.`{_NUMBER}` = '{number}'")), None)
 
-    def _children(self, condition: str) -> Sequence[Run]:
-        children: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                f"tags.`{PARENT}` = '{self.run_id}' AND {condition}",
-                ViewType.ACTIVE_ONLY,
-                max_results=1000,
-                page_token=token,
+    def _children(self, condition: str) -> list[Run]:
+        return list(
+            store.every(
+                lambda token: self.client.search_runs(
+                    [self.experiment_id],
+                    f"tags.`{PARENT}` = '{self.run_id}' AND {condition}",
+                    ViewType.ACTIVE_ONLY,
+                    max_results=1000,
+                    page_token=token,
+                )
             )
-            children += page
-            token = page.token
-            if not token:
-                return children
+        )
