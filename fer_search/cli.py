@@ -22,6 +22,7 @@ import click
 
 from fer_search.config import (
     DEMO,
+    CleanConfig,
     ExportConfig,
     PredictionConfig,
     PromotionConfig,
@@ -103,6 +104,13 @@ def _export(config: ExportConfig, launch: Launch) -> None:
     export(config)
 
 
+def _clean(config: CleanConfig, launch: Launch) -> None:
+    with _quiet_import():
+        from fer_search.workflows.clean import clean
+
+    clean(config, launch)
+
+
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
     """Hold back what native libraries write to standard error; an exception shows it after all."""
@@ -160,3 +168,6 @@ _command("worker", WorkerConfig, _worker, "Join a study, on this machine or anot
 _command("promote", PromotionConfig, _promote, "Make a model version the champion.")
 _command("predict", PredictionConfig, _predict, "Say which emotions the faces in pictures show.")
 _command("export", ExportConfig, _export, "Write a model as ONNX or TFLite.")
+
+
+_command("clean", CleanConfig, _clean, "Show what models take, and delete what nothing needs.")

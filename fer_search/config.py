@@ -311,6 +311,17 @@ class ExportConfig(Request):
     )
 
 
+class CleanConfig(Request):
+    """A clean-up of stored models: the parameters of `mlflow run . -e clean`."""
+
+    apply: bool = Field(False, description="delete; without it, only say what would be deleted")
+    versions: bool = Field(
+        False, description="registered models may go too, if no alias points at their versions"
+    )
+    keep: int = Field(3, ge=1, description="best models of each study that stay, at least")
+    study: _StudyName = Field(AUTO, description="name of the one study to clean; auto = all")
+
+
 DEMO: Mapping[str, Any] = {
     "trials": 3,
     "data": "synthetic",

@@ -1,4 +1,4 @@
-"""The terminal: live progress of a study, its final table, and messages.
+"""The terminal: live progress of a study, tables of trials and stored models, and messages.
 
 In a terminal, a panel that is redrawn; elsewhere (a log file, CI) one plain line per event. Both
 are made of the study's `TrialPoint`s alone, so they show the trials of all workers.
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_search.results import TrialPoint, best_of
+from fer_search.retention import Verdict
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
@@ -157,6 +158,30 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
             str(point.params.get("image_size", "")),
             str(point.params.get("optimizer", "")),
         )
+    return table
+
+
+def space(title: str, verdicts: Sequence[Verdict]) -> Table:
+    """Tabulate what stored models take, and what becomes of each."""
+    megabytes = sum(verdict.model.size for verdict in verdicts) / 1e6
+    table = Table(
+        title=f"{title}: {len(verdicts)} stored, {megabytes:.1f} MB", title_justify="left"
+    )
+    for column in ("model", "macro-F1", "MB", "registered"):
+        is_number = column in ("macro-F1", "MB")
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
+    table.add_column("what becomes of it", min_width=24)
+    for verdict in verdicts:
+        model = verdict.model
+        fate = "goes" if verdict.goes else "stays"
+        cells = (
+            model.name,
+            "" if model.score is None else f"{model.score:.4f}",
+            f"{model.megabytes:.1f}",
+            ", ".join(f"{version.name}/{version.number}" for version in model.versions),
+            f"{fate}: {verdict.why}",
+        )
+        table.add_row(*map(Text, cells), style="bold" if verdict.goes else "")
     return table
 
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"workflows"},
     {"study", "tracking", "serving", "figures", "spool", "progress"},
     {"model"},
-    {"data", "runtime", "gate"},
+    {"data", "runtime", "gate", "retention"},
     {"comparison"},
     {"results"},
     {"trial_config"},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from strategies import search_configs, trial_configs
 
-from fer_search.config import DEMO, SearchConfig, weights_for
+from fer_search.config import DEMO, CleanConfig, SearchConfig, weights_for
 from fer_search.errors import ConfigError
 from fer_search.trial_config import TrialConfig
 
@@ -59,6 +59,12 @@ def test_a_wrong_value_is_refused_by_name(wrong, said):
     with pytest.raises(ConfigError) as refusal:
         SearchConfig(**wrong)
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"apply": "perhaps"}, {"study": "a/b"}])
+def test_a_clean_up_that_is_not_clearly_asked_for_is_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        CleanConfig(**wrong)
 
 
 def test_every_fault_is_named_at_once():

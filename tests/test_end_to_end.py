@@ -37,8 +37,8 @@ def search(*options, **environment):
 def run_tree():
     client = MlflowClient()
     runs = client.search_runs(["0"])
-    (study_run,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in runs if run is not study_run]
+    (study_run,) = [run for run in runs if run.data.tags.get("fer.command") == "search"]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     return client, study_run, children
 
 
@@ -148,6 +148,25 @@ def test_register_best_makes_one_version_and_a_timeout_ends_in_order():
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")
     assert late.returncode == 0, late.stdout
     assert "The time is up" in late.stdout
+
+
+def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
+    assert search("--backbones=tiny", "--trials=4", "--pruner=none").returncode == 0
+    command = (sys.executable, "-m", "fer_search", "clean", "--versions=true", "--keep=1")
+    shown = run(*command)
+    assert shown.returncode == 0, shown.stdout
+    (apply,) = re.findall(r"To delete what goes:\n +python (.+)", shown.stdout)
+    cleaned = run(sys.executable, *apply.split())
+    assert cleaned.returncode == 0, cleaned.stdout
+    client, study_run, children = run_tree()
+    removed = [run for run in children if "fer.model_removed" in run.data.tags]
+    left = client.search_model_versions("name='fer-emotion'")
+    assert len(children) - len(removed) == len(left) == 1
+    assert study_run.data.tags["best_run"] in {version.run_id for version in left}
+    more = search("--backbones=tiny", "--trials=5")
+    assert more.returncode == 0, more.stdout
+    promoted = run(sys.executable, "-m", "fer_search", "promote")
+    assert promoted.returncode == 0, promoted.stdout
 
 
 @pytest.mark.parametrize(

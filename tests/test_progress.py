@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 from rich.console import Console
 
 from fer_search import progress
 from fer_search.results import TrialPoint
+from fer_search.retention import StoredModel, Verdict, Version
 
 
 def point(number, state, curve=(), value=None, **more):
@@ -80,6 +83,25 @@ def test_the_table_ranks_complete_trials():
     text = console.export_text()
     assert text.index("0.5000") < text.index("0.1000")
     assert "0.9000" not in text
+
+
+def test_the_table_of_models_says_what_becomes_of_each():
+    version = Version(name="fer-emotion", number="3", source="models:/m-1", uses=("champion",))
+    kept = StoredModel(
+        model_id="m-1", name="vgg16-trial-001", study="s", study_run_id="r", trial=1, run_id="t",
+        score=0.61234, location="/m-1", size=60_000_000, versions=(version,),
+    )  # fmt: skip
+    gone = dataclasses.replace(kept, name="vgg16-trial-002", score=None, size=1, versions=())
+    verdicts = [Verdict(kept, False, "number 1"), Verdict(gone, True, "not [among] the best")]
+    console = Console(width=120, record=True)
+    console.print(progress.space("Study s", verdicts))
+    title, _, _, _, first, second, *_ = console.export_text().splitlines()
+    assert title.strip() == "Study s: 2 stored, 60.0 MB"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in (first, second)]
+    assert cells == [
+        ["vgg16-trial-001", "0.6123", "60.0", "fer-emotion/3", "stays: number 1"],
+        ["vgg16-trial-002", "", "0.0", "", "goes: not [among] the best"],
+    ]
 
 
 def test_commands_are_not_broken_into_lines(plain):

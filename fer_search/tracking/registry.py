@@ -6,6 +6,10 @@
 A promotion is one write: the alias `champion`. Before it, the version is tagged with the champion
 that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
 two promotions at once, can set it right (`repair`).
+
+MLflow can not say "delete this version unless an alias points at it". So whoever deletes puts
+`REMOVING` on the logged model first and then looks for aliases, and `crown` moves the alias first
+and then looks for `REMOVING`: at least one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -23,10 +27,15 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from fer_search.errors import StoreError
+from fer_search.retention import Version
+from fer_search.tracking import store
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+REMOVING = "fer.removing"
+"""Tag of a logged model that is about to be deleted: when and why."""
 _REPLACED = "promotion.replaced"
 """Tag of a version: the champion before it; empty if it was the first."""
+_STAGES_IN_USE = ("Staging", "Production")
 _MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 """What MLflow answers if it has no such model, version or alias."""
 
@@ -99,11 +108,24 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None
 
 
 def crown(client: MlflowClient, name: str, version: str) -> None:
-    """Make a version the champion, and the champion before it `previous`."""
+    """Make a version the champion, and the champion before it `previous`.
+
+    Raises:
+        StoreError: If the version is gone or being deleted; the champion is the one before then.
+    """
     before = by_alias(client, name, CHAMPION)
     if before is None or str(before.version) != version:
-        client.set_model_version_tag(name, version, _REPLACED, before.version if before else "")
-        _point(client, name, CHAMPION, version)
+        replaced = str(before.version) if before else ""
+        if not _is_crowned(client, name, version, replaced):
+            if before:
+                _point(client, name, CHAMPION, replaced)
+            else:
+                client.delete_registered_model_alias(name, CHAMPION)
+            raise StoreError(
+                f"version {version} of {name!r} is gone, or the command clean is deleting it",
+                hint="promote another version=…; if clean was stopped, run it again: it ends what "
+                "it began, or takes it back",
+            )
     repair(client, name)
 
 
@@ -140,6 +162,38 @@ def repair(client: MlflowClient, name: str) -> None:
         client.delete_registered_model_alias(name, PREVIOUS)
 
 
+def versions(client: MlflowClient, condition: str | None = None) -> list[Version]:
+    """List the versions of all registered models, with the aliases that point at them.
+
+    Args:
+        client: Of the store.
+        condition: Of MLflow's search; None for all.
+    """
+    found = list(
+        store.every(lambda token: client.search_model_versions(condition, page_token=token))
+    )
+    aliases = {  # a search tells none
+        name: client.get_registered_model(name).aliases for name in {each.name for each in found}
+    }
+    return [_version(each, aliases[each.name]) for each in found]
+
+
+def versions_of(client: MlflowClient, model_id: str, run_id: str) -> list[Version]:
+    """List the versions that load a logged model of a run."""
+    conditions = (f"source_path LIKE '%{model_id}%'", f"run_id = '{run_id}'")
+    found = {str(each): each for one in conditions for each in versions(client, one)}
+    return [each for each in found.values() if each.loads(model_id, run_id)]
+
+
+def delete(client: MlflowClient, version: Version) -> None:
+    """Delete a version, unless it is gone already."""
+    try:
+        client.delete_model_version(version.name, version.number)
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+
+
 def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
     """Tag a version."""
     for key, value in tags.items():
@@ -157,6 +211,34 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
         client.set_registered_model_alias(name, alias, version)
+
+
+def _is_crowned(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
+    """Make a version the champion, and tell whether it will stay."""
+    try:
+        client.set_model_version_tag(name, version, _REPLACED, replaced)
+        _point(client, name, CHAMPION, version)
+        champion = client.get_model_version_by_alias(name, CHAMPION)
+        model_id = str(champion.source).removeprefix("models:/")
+        return REMOVING not in client.get_logged_model(model_id).tags
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        return False
+
+
+def _version(version: ModelVersion, aliases: Mapping[str, str]) -> Version:
+    uses = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
+    if version.current_stage in _STAGES_IN_USE:
+        uses.append(version.current_stage)
+    return Version(
+        name=version.name,
+        number=str(version.version),
+        source=str(version.source),
+        run_id=version.run_id or "",
+        study=version.tags.get("study", ""),
+        uses=tuple(uses),
+    )
 
 
 def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:

@@ -40,7 +40,7 @@ STATUS: Mapping[str, str] = {
 }
 """State of a trial -> status of its run. A trial that was given back waits to be taken again."""
 
-_PARENT = "mlflow.parentRunId"
+PARENT = "mlflow.parentRunId"
 _NUMBER = "optuna.trial_number"
 _STATE = "optuna.trial_state"
 _OPENINGS = "test_openings.json"
@@ -179,7 +179,7 @@ class StudyRun(LoggedRun):
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
         if run is None:
-            tags = {_PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            tags = {PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
@@ -232,26 +232,23 @@ class StudyRun(LoggedRun):
         """A run that was made just before its process died is found by its tag."""
         return next(iter(self._children(f"tags.`{_NUMBER}` = '{number}'")), None)
 
-    def _children(self, condition: str) -> Sequence[Run]:
-        children: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                f"tags.`{_PARENT}` = '{self.run_id}' AND {condition}",
-                ViewType.ACTIVE_ONLY,
-                max_results=1000,
-                page_token=token,
+    def _children(self, condition: str) -> list[Run]:
+        return list(
+            store.every(
+                lambda token: self.client.search_runs(
+                    [self.experiment_id],
+                    f"tags.`{PARENT}` = '{self.run_id}' AND {condition}",
+                    ViewType.ACTIVE_ONLY,
+                    max_results=1000,
+                    page_token=token,
+                )
             )
-            children += page
-            token = page.token
-            if not token:
-                return children
+        )
 
 
 def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
     """Find the study run above the run of a trial; None if either has been deleted."""
     if not store.holds(client, run_id):
         return None
-    parent = client.get_run(run_id).data.tags.get(_PARENT, "")
+    parent = client.get_run(run_id).data.tags.get(PARENT, "")
     return StudyRun(client, client.get_run(parent)) if store.holds(client, parent) else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import mlflow
 import sqlalchemy
@@ -87,6 +88,21 @@ def holds(client: MlflowClient, run_id: str) -> bool:
         return bool(client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
+
+
+def every(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Go through all results of a search, page by page.
+
+    Args:
+        search: From the token of a page, None for the first one, to MLflow's page.
+    """
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def address(client: MlflowClient) -> str:

@@ -19,6 +19,7 @@ from fer_search.model.training import evaluate
 from fer_search.serving.evaluation import milliseconds_in_turn
 from fer_search.serving.package import load_keras
 from fer_search.tracking import store
+from fer_search.tracking.models import REMOVED_TAG, has_files
 from fer_search.tracking.runs import StudyRun, study_run_of
 
 
@@ -47,6 +48,22 @@ class Contestant:
                 hint="promote a version that a search registered, with version=…",
             )
         return model_id
+
+    def check_files(self) -> None:
+        """Refuse a model that is not stored any more, before anything else is done with it.
+
+        Raises:
+            PromotionRefused: If it has no files.
+        """
+        if has_files(self.client, self.model_id):
+            return
+        run_id, removed = str(self.version.run_id), ""
+        if store.holds(self.client, run_id):
+            removed = self.client.get_run(run_id).data.tags.get(REMOVED_TAG, "")
+        raise PromotionRefused(
+            f"the files of {self} are gone" + (f": deleted {removed}" if removed else ""),
+            hint="promote another version=…, and delete this one",
+        )
 
     def study_run(self) -> StudyRun:
         """The run of the study that trained it.

@@ -18,10 +18,8 @@ from fer_search.serving import package
 from fer_search.spool import Spooled
 from fer_search.study.studies import Study
 from fer_search.tracking import registry
+from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
-
-MODEL_TAG = "fer.model_id"
-"""Tag of a trial run: the logged model that it gave."""
 
 
 def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[[], None]) -> None:

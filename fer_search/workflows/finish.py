@@ -18,8 +18,9 @@ from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.studies import Study
 from fer_search.tracking import registry
+from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.deliver import MODEL_TAG, register
+from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"
 """Tag of the study run: the registered version of the best trial's model."""

@@ -34,7 +34,8 @@ def promote(config: PromotionConfig) -> None:
     """Make a version the champion, if the gate lets it pass.
 
     Raises:
-        StoreError: If the registry has no such model or version, or nothing to go back to.
+        StoreError: If the registry has no such model or version (any more), or nothing to go back
+            to.
         PromotionRefused: If the gate says no, or the models can not be compared.
     """
     client, name = store.connect(), config.registered_model
@@ -62,8 +63,10 @@ def promote(config: PromotionConfig) -> None:
         if config.dry_run:
             say(f"{name} {candidate} would become the champion; dry_run=true changed nothing.")
             return
+        version = str(candidate.version.version)
+        registry.find(client, name, version)  # it may be deleted by now
         _describe(run, candidate, champion, decision)
-        registry.crown(client, name, candidate.version.version)
+        registry.crown(client, name, version)
     say(f"{name} {candidate} is now the champion: models:/{name}@{CHAMPION}")
     if champion:
         say(f"The one before, {champion}, is models:/{name}@{PREVIOUS} now.")
@@ -74,6 +77,8 @@ def _contest(
 ) -> Decision:
     """Measure, decide, and keep the evidence in the promotion's run."""
     contestants = {"candidate": candidate} | ({"champion": champion} if champion else {})
+    for contestant in contestants.values():
+        contestant.check_files()
     run.log_models([each.model_id for each in contestants.values()])
     run.set_tags({key: f"{each.version.version}" for key, each in contestants.items()})
     runtime.configure("float32")

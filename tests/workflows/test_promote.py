@@ -253,6 +253,29 @@ def test_a_version_that_no_search_stored_is_refused(enrol):
     assert MlflowClient().get_registered_model(name).aliases == {}
 
 
+def test_a_model_whose_files_are_gone_is_refused_before_test_is_opened(enrol, world):
+    client, name = enrol("good")
+    good = world[1]["good"]
+    parent = client.get_run(good["run_id"]).data.tags["mlflow.parentRunId"]
+    run = StudyRun(client, client.get_run(parent)).trial_run("faces", 8, None)
+    run.set_tags({"fer.model_removed": "yesterday: not among the best"})
+    model = client.create_logged_model("0", "gone", run.run_id)
+    gone = {"model_id": model.model_id, "run_id": run.run_id, "tags": good["tags"]}
+    registry.register(client, name, **gone)
+    opened = study_openings(client, name, "1")
+    said = "files of version 2 are gone: deleted yesterday: not among the best"
+    with pytest.raises(PromotionRefused, match=said):
+        promote(PromotionConfig(registered_model=name, version=2))
+    client.set_registered_model_alias(name, "champion", "2")
+    with pytest.raises(PromotionRefused, match=said):
+        promote(PromotionConfig(registered_model=name, version=1))
+    client.delete_logged_model(model.model_id)
+    with pytest.raises(PromotionRefused, match=said):
+        promote(PromotionConfig(registered_model=name, version=1))
+    assert study_openings(client, name, "1") == opened
+    assert promotion_run(client).data.tags["decision"] == "refused"
+
+
 def test_predictions_are_kept_so_that_a_decision_can_be_checked(enrol, tmp_path):
     client, name = enrol("fair", "good")
     registry.crown(client, name, "1")

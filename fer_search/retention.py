@@ -1,0 +1,167 @@
+"""What may be deleted: stored models in, a verdict with its reason on each out.
+
+Pure: no store, no clock, so that every rule can be tested by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from fer_search.config import CleanConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A version in the registry."""
+
+    name: str
+    """Of the registered model."""
+    number: str
+    source: str
+    """What it loads: `models:/m-…`, or another address."""
+    run_id: str = ""
+    """Of the run that it is said to come from."""
+    study: str = ""
+    """Name of the study that registered it; empty if none did."""
+    uses: tuple[str, ...] = ()
+    """Aliases that point at it, and its stage if it has one in use."""
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a search registered it; a copy of such a version is another's."""
+        return bool(self.study) and self.source.startswith("models:/m-")
+
+    def loads(self, model_id: str, run_id: str) -> bool:
+        """Tell whether it may load a logged model of a run (empty if not known), by any address."""
+        return model_id in self.source or bool(run_id and self.run_id == run_id)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoredModel:
+    """A logged model and what depends on it."""
+
+    model_id: str
+    name: str
+    study: str
+    """Name of the study that made it; empty if none did."""
+    study_run_id: str
+    """Tells studies of one name in several databases apart; empty if none made it."""
+    trial: int
+    """Number of the trial; -1 if none made it."""
+    run_id: str
+    """Of the run that made it; empty if it is not known."""
+    score: float | None
+    """Validation macro-F1; None if the model is not all there, so that it counts for nothing."""
+    location: str
+    """Where its files are."""
+    size: int
+    """Bytes of its files."""
+    versions: tuple[Version, ...] = ()
+    held: str = ""
+    """Why nobody may touch it, whatever it is worth; empty if nothing holds it."""
+    begun: str = ""
+    """When and why an earlier `clean` began to delete it; empty if none did."""
+
+    @property
+    def megabytes(self) -> float:
+        """Its size as it is shown and compared: 10^6 bytes, to a tenth.
+
+        Packages of one network differ by some bytes of text, which makes none of them smaller.
+        """
+        return round(self.size / 1e6, 1)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a deletion was cut short after the last version: files may be missing."""
+        return bool(self.begun) and not self.versions
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a model."""
+
+    model: StoredModel
+    goes: bool
+    why: str
+
+
+def plan(models: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
+    """Say of each model whether something needs it.
+
+    What is in use stays, and of each study the best `keep` and the front of score and size. Doing
+    what the plan says leaves a store whose plan is to delete nothing.
+
+    Args:
+        models: All of their studies; a part would make others the best.
+        policy: What may go.
+
+    Returns:
+        Study by study, best first; what counts for nothing at the end.
+    """
+    studies: dict[str, list[StoredModel]] = defaultdict(list)
+    for model in models:
+        studies[model.study_run_id].append(model)
+    return [verdict for study in studies.values() for verdict in _judge(study, policy)]
+
+
+def doomed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The models that go, in the order in which to delete them: unregistered ones first."""
+    return sorted((v for v in verdicts if v.goes), key=lambda verdict: bool(verdict.model.versions))
+
+
+def front(models: Sequence[StoredModel]) -> list[StoredModel]:
+    """The Pareto front of score and size: each is smaller than all that are as good as it.
+
+    Of models that are equal in both, the earliest trial stands for all.
+    """
+    by_score = sorted(models, key=lambda m: (-(m.score or 0), m.megabytes, m.trial))
+    found: list[StoredModel] = []
+    for model in by_score:
+        if not found or model.megabytes < found[-1].megabytes:
+            found.append(model)
+    return found
+
+
+def _judge(study: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
+    ranked = sorted(
+        (model for model in study if model.score is not None and not model.is_left),
+        key=lambda model: (-(model.score or 0), model.trial),
+    )
+    others = sorted(
+        (model for model in study if model.score is None or model.is_left),
+        key=lambda model: (model.trial, model.name),
+    )
+    worth = {model.model_id: "smaller than all that are as good" for model in front(ranked)}
+    for rank, model in enumerate(ranked[: policy.keep], start=1):
+        worth[model.model_id] = f"number {rank} of its study"
+    verdicts = []
+    for model in (*ranked, *others):
+        why = _need(model) or ("" if model.is_left else worth.get(model.model_id, ""))
+        if not why and model.versions and not policy.versions:
+            why = "registered: goes with versions=true"
+        verdicts.append(Verdict(model, not why, why or _why_not(model, policy)))
+    return verdicts
+
+
+def _need(model: StoredModel) -> str:
+    """What forbids to touch a model, whatever its worth."""
+    if model.held:
+        return model.held
+    for version in model.versions:
+        if version.uses:
+            return f"{version} is {', '.join(version.uses)}"
+    for version in model.versions:
+        if not version.is_ours:
+            return f"{version} was registered by other hands"
+    return ""
+
+
+def _why_not(model: StoredModel, policy: CleanConfig) -> str:
+    if model.is_left:
+        return f"its deletion began {model.begun}"
+    return f"not among the best {policy.keep}, and another is as good and as small"

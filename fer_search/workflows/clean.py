@@ -1,0 +1,122 @@
+"""Cleaning: show what the stored models take, and delete those that nothing needs.
+
+`retention.plan` decides and `tracking.models` deletes, one model after the other, so that a call
+after a kill goes on where the one before was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from fer_search.config import AUTO, CleanConfig
+from fer_search.processes import Launch
+from fer_search.progress import console, say, space
+from fer_search.retention import StoredModel, Verdict, doomed, plan
+from fer_search.tracking import models, registry, store
+from fer_search.tracking.runs import LoggedRun
+
+
+def clean(config: CleanConfig, launch: Launch) -> None:
+    """Show what becomes of every stored model, and delete what goes if `config.apply` says so.
+
+    Raises:
+        StoreError: If there is no such study, or files can not be deleted.
+        KeyboardInterrupt: If told to stop; the next call goes on.
+    """
+    client = store.connect()
+    with _run(client, config) as run:
+        study = None if config.study == AUTO else config.study
+        verdicts = plan(models.inventory(client, study), config)
+        _show(verdicts)
+        if run:
+            run.log_json([_entry(verdict) for verdict in doomed(verdicts)], "plan.json")
+        if run and config.apply:
+            _carry_out(client, run, verdicts, config)
+        else:
+            _say_what_next(verdicts, config, launch)
+
+
+def _show(verdicts: Sequence[Verdict]) -> None:
+    for (_, study), group in groupby(verdicts, lambda v: (v.model.study_run_id, v.model.study)):
+        title = f"Study {study}" if study else "Not made by a search"
+        console.print(space(title, list(group)), soft_wrap=False)
+    going = [verdict.model for verdict in doomed(verdicts)]
+    say(f"{_sum(going)} of {_sum([verdict.model for verdict in verdicts])} can go.")
+
+
+def _say_what_next(verdicts: Sequence[Verdict], config: CleanConfig, launch: Launch) -> None:
+    """Say how to delete what goes, and what could go besides."""
+    asked, default = config.to_params(), CleanConfig().to_params()
+    given = {name: value for name, value in asked.items() if value != default[name]}
+    going = doomed(verdicts)
+    if going:
+        say("Nothing was changed. To delete what goes:")
+        say(f"  {launch.command('clean', **given | {'apply': 'true'})}")
+    if not config.versions:
+        found = [verdict.model for verdict in verdicts]
+        more = doomed(plan(found, config.model_copy(update={"versions": True})))
+        registered = [verdict.model for verdict in more[len(going) :]]
+        if registered:
+            say(f"{_sum(registered)} more, registered without an alias, can go with versions=true.")
+
+
+def _carry_out(
+    client: store.Client, run: LoggedRun, verdicts: Sequence[Verdict], config: CleanConfig
+) -> None:
+    """Delete what goes, unregistered models first, and take back what was begun and stays."""
+    for name in {v.name for each in verdicts for v in each.model.versions if v.is_ours}:
+        registry.repair(client, name)
+    for verdict in verdicts:
+        if verdict.model.begun and verdict.model.versions and not verdict.goes:
+            models.restore(client, verdict.model)
+    deleted = []
+    for verdict in doomed(verdicts):
+        model = verdict.model
+        needed = models.delete(client, model, versions=config.versions, why=verdict.why)
+        if needed:
+            say(f"{model.name} of study {model.study} stays after all: {needed}")
+            continue
+        deleted.append(model)
+        say(f"deleted {model.name} of study {model.study}, {model.megabytes:.1f} MB")
+    freed = sum(model.size for model in deleted) / 1e6
+    values = {"models_deleted": len(deleted), "megabytes_freed": freed}
+    run.log_metrics(values, step=0, at=time.time())
+    say(f"{_sum(deleted)} deleted.")
+
+
+@contextlib.contextmanager
+def _run(client: store.Client, config: CleanConfig) -> Iterator[LoggedRun | None]:
+    """A run that records what is deleted; none for a dry run, unless `mlflow run` opened one."""
+    if not (config.apply or store.is_launched()):
+        yield None
+        return
+    run = LoggedRun(client, store.begin_run(client, "clean", config.to_params()))
+    run.set_tags({"fer.command": "clean"})
+    try:
+        yield run
+    except BaseException as error:
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.end("FINISHED")
+
+
+def _entry(verdict: Verdict) -> dict[str, Any]:
+    model = verdict.model
+    return {
+        "model_id": model.model_id,
+        "study": model.study,
+        "trial": model.trial,
+        "val_macro_f1": model.score,
+        "bytes": model.size,
+        "versions": [str(version) for version in model.versions],
+        "why": verdict.why,
+    }
+
+
+def _sum(found: Sequence[StoredModel]) -> str:
+    megabytes = sum(model.size for model in found) / 1e6
+    return f"{len(found)} model{'s' * (len(found) != 1)} ({megabytes:.1f} MB)"
