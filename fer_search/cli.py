@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from fer_search.config import DEMO, PromotionConfig, SearchConfig, WorkerConfig
+from fer_search.config import DEMO, PromotionConfig, ReportConfig, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused
 from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
 from fer_search.settings import spelled
@@ -81,6 +81,13 @@ def _promote(config: PromotionConfig, launch: Launch) -> None:
     promote(config)
 
 
+def _report(config: ReportConfig, launch: Launch) -> None:
+    with _quiet_import():
+        from fer_search.workflows.report import report
+
+    report(config)
+
+
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
     """Hold back what native libraries write to standard error; an exception shows it after all."""
@@ -136,3 +143,4 @@ _command("search", SearchConfig, _search, "Search; `mlflow run .` does this.")
 _command("demo", SearchConfig, _search, "Search a little, on faces drawn for this.", DEMO)
 _command("worker", WorkerConfig, _worker, "Join a study, on this machine or another.")
 _command("promote", PromotionConfig, _promote, "Make a model version the champion.")
+_command("report", ReportConfig, _report, "Write a study into one HTML file.")
