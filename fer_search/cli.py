@@ -26,6 +26,7 @@ from fer_search.config import (
     ExportConfig,
     PredictionConfig,
     PromotionConfig,
+    ReportConfig,
     SearchConfig,
     WorkerConfig,
 )
@@ -111,6 +112,13 @@ def _clean(config: CleanConfig, launch: Launch) -> None:
     clean(config, launch)
 
 
+def _report(config: ReportConfig, launch: Launch) -> None:
+    with _quiet_import():
+        from fer_search.workflows.report import report
+
+    report(config)
+
+
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
     """Hold back what native libraries write to standard error; an exception shows it after all."""
@@ -168,6 +176,5 @@ _command("worker", WorkerConfig, _worker, "Join a study, on this machine or anot
 _command("promote", PromotionConfig, _promote, "Make a model version the champion.")
 _command("predict", PredictionConfig, _predict, "Say which emotions the faces in pictures show.")
 _command("export", ExportConfig, _export, "Write a model as ONNX or TFLite.")
-
-
 _command("clean", CleanConfig, _clean, "Show what models take, and delete what nothing needs.")
+_command("report", ReportConfig, _report, "Write a study into one HTML file.")

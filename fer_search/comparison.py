@@ -86,17 +86,40 @@ def mcnemar(ours: Evaluation, theirs: Evaluation) -> float:
     return float(stats.binomtest(only_ours, only_ours + only_theirs).pvalue)
 
 
-def calibration_error(evaluation: Evaluation) -> float:
-    """Mean distance between how sure a model is and how often it is right, in [0, 1].
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reliability:
+    """How sure a model is and how often it is right, by bins of sureness of equal width."""
 
-    The expected calibration error over 15 bins of equal width,
-    https://proceedings.mlr.press/v70/guo17a.html.
-    """
+    pictures: np.ndarray
+    """Number per bin, shape (15,); bin i holds sureness in (i/15, (i+1)/15]."""
+    sure: np.ndarray
+    """Mean probability of the predicted emotion, shape (15,); 0 in an empty bin."""
+    right: np.ndarray
+    """Share predicted right, shape (15,); 0 in an empty bin."""
+
+    @property
+    def error(self) -> float:
+        """Mean distance between sureness and being right over the pictures, in [0, 1].
+
+        The expected calibration error, https://proceedings.mlr.press/v70/guo17a.html.
+        """
+        return float(np.average(np.abs(self.sure - self.right), weights=self.pictures))
+
+
+def reliability(evaluation: Evaluation) -> Reliability:
+    """Sort predictions into bins by how sure they are."""
     sure = evaluation.probabilities.max(axis=1)
     right = evaluation.predictions == evaluation.labels
     bins = np.clip(np.ceil(sure * _BINS).astype(int) - 1, 0, _BINS - 1)
-    distances = np.bincount(bins, sure - right, minlength=_BINS)
-    return float(np.abs(distances).sum() / len(sure))
+    pictures = np.bincount(bins, minlength=_BINS)
+    sums = (np.bincount(bins, values, minlength=_BINS) for values in (sure, right))
+    means = [total / np.maximum(pictures, 1) for total in sums]
+    return Reliability(pictures=pictures, sure=means[0], right=means[1])
+
+
+def calibration_error(evaluation: Evaluation) -> float:
+    """Mean distance between how sure a model is and how often it is right, in [0, 1]."""
+    return reliability(evaluation).error
 
 
 def _insist_on_same(ours: Evaluation, theirs: Evaluation) -> None:

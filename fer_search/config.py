@@ -322,6 +322,18 @@ class CleanConfig(Request):
     study: _StudyName = Field(AUTO, description="name of the one study to clean; auto = all")
 
 
+class ReportConfig(Request):
+    """A report: the parameters of `mlflow run . -e report`."""
+
+    study: Annotated[tuple[_StudyName, ...], _List] = Field(
+        min_length=1, max_length=6, description="name of a study; a,b puts several side by side"
+    )
+    storage: _Storage = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
+    output: str = Field(
+        "report.html", min_length=1, description="HTML file to write; replaced if it is there"
+    )
+
+
 DEMO: Mapping[str, Any] = {
     "trials": 3,
     "data": "synthetic",

@@ -122,7 +122,7 @@ class Progress:
         parts = [f"trial {point.number}"]
         if "backbone" in point.params:
             parts[0] += f" {point.params['backbone']}"
-        epoch = max(point.curve, default=0)
+        epoch = point.epochs
         if self._live and point.progress:
             now, batch, batches = point.progress
             parts.append(f"epoch {now} of {self._epochs}, batch {batch} of {batches}")
@@ -153,7 +153,7 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
             str(point.number),
             f"{point.value:.4f}",
             f"{point.accuracy:.4f}" if point.accuracy is not None else "",
-            str(max(point.curve, default=0)),
+            str(point.epochs),
             str(point.params.get("backbone", "")),
             str(point.params.get("image_size", "")),
             str(point.params.get("optimizer", "")),
@@ -187,7 +187,7 @@ def space(title: str, verdicts: Sequence[Verdict]) -> Table:
 
 def _stage(point: TrialPoint) -> tuple[str, int]:
     """What must change for a plain line to be worth printing: the state, or the last epoch."""
-    return point.state, max(point.curve, default=0)
+    return point.state, point.epochs
 
 
 def _n_done(points: Sequence[TrialPoint]) -> int:

@@ -226,6 +226,15 @@ class TrialPoint:
     """`failure.kind` and `failure.message` of a failed trial."""
     progress: Sequence[int] | None = None
     """Epoch, batch and batches per epoch of a running trial."""
+    started: float | None = None
+    """When it was taken, in seconds since the epoch; None while it waits."""
+    ended: float | None = None
+    """When it was told; None before."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were trained and reported."""
+        return max(self.curve, default=0)
 
 
 def f1_of(confusion: np.ndarray) -> np.ndarray:
@@ -238,6 +247,19 @@ def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
     """The completed trial with the highest value, the earliest of equals; None if there is none."""
     complete = [point for point in points if point.state == "COMPLETE" and point.value is not None]
     return max(complete, key=lambda point: (point.value, -point.number), default=None)
+
+
+def differing(points: Sequence[TrialPoint], importances: Mapping[str, float]) -> list[str]:
+    """Parameters that differ between completed trials.
+
+    The most important ones come first, then those that most trials have.
+    """
+    having: dict[str, list[float | int | str | bool]] = {}
+    for point in points:
+        for name, value in point.params.items() if point.state == "COMPLETE" else ():
+            having.setdefault(name, []).append(value)
+    names = [name for name, values in having.items() if len(set(values)) > 1]
+    return sorted(names, key=lambda name: (-importances.get(name, 0), -len(having[name])))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

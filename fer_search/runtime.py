@@ -6,17 +6,23 @@ it is Keras's backend.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import logging
 import os
 import platform
+import subprocess
 from pathlib import Path
+from typing import Any
 
 from fer_search.config import AUTO
 
 log = logging.getLogger(__name__)
 
+_PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-tuner", "optuna", "mlflow", "numpy",
+             "scikit-learn", "scipy")  # fmt: skip
 CPU_IMAGE_SIZES = (48,)
 GPU_IMAGE_SIZES = (96, 128, 160)
 """What `image_sizes=auto` means. On FER2013 larger inputs score higher and cost by their area."""
@@ -107,6 +113,25 @@ def nvidia_gpus() -> list[Gpu]:
     return gpus
 
 
+def environment(device: Device) -> dict[str, Any]:
+    """Say what a study runs with, JSON-ready: device, Python, packages, this program's commit."""
+    packages = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
+    return {
+        "device": device.name,
+        "gpus": device.n_gpus,
+        "processors": os.cpu_count(),
+        "backend": device.backend,
+        "precision": device.precision,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "commit": _commit(),
+    }
+
+
 def jit_compile() -> bool | str:
     """What to pass to `Model.compile`: on a CPU, TensorFlow trains four times slower with XLA."""
     import keras
@@ -121,6 +146,18 @@ def _is_visible(index: int, uuid: str) -> bool:
         return True
     names = [name.strip() for name in chosen.split(",")]
     return any(name == str(index) or (len(name) > 3 and uuid.startswith(name)) for name in names)
+
+
+def _commit() -> str | None:
+    """Of this program, ending in `-dirty` if it was changed since; None outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 @functools.cache

@@ -12,10 +12,11 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"workflows"},
+    {"reporting"},
     {"study", "tracking", "serving", "figures", "spool", "progress"},
     {"model"},
     {"data", "runtime", "gate", "retention"},
-    {"comparison"},
+    {"comparison", "cost"},
     {"results"},
     {"trial_config"},
     {"config", "processes"},
@@ -34,6 +35,7 @@ HOMES = {
     "kagglehub": {"data"},
     "PIL": {"data", "serving"},
     "scipy": {"comparison"},
+    "jinja2": {"reporting"},
 }
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables
 
-from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar
+from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar, reliability
 from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
@@ -110,3 +110,14 @@ def test_calibration_error_is_the_distance_between_sureness_and_accuracy():
     assert calibration_error(Evaluation(labels, sure)) == pytest.approx(0.05)
     assert calibration_error(Evaluation(labels, np.eye(7)[labels])) == 0
     assert calibration_error(Evaluation(labels, np.eye(7)[labels + 1])) == 1
+
+
+def test_reliability_sorts_pictures_into_bins_of_sureness():
+    sure = np.array([0.2, 0.95, 1.0, 0.95])
+    probabilities = np.full((4, 7), ((1 - sure) / 6)[:, None])
+    probabilities[:, 3] = sure
+    bins = reliability(Evaluation(np.array([3, 3, 3, 0]), probabilities))
+    assert bins.pictures.tolist() == [0, 0, 1, *[0] * 11, 3]
+    assert bins.sure[[2, -1]] == pytest.approx([0.2, 2.9 / 3])
+    assert bins.right[[2, -1]] == pytest.approx([1, 2 / 3])
+    assert bins.error == pytest.approx((0.8 + 0.9) / 4)

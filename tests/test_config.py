@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from strategies import search_configs, trial_configs
 
-from fer_search.config import DEMO, CleanConfig, SearchConfig, weights_for
+from fer_search.config import DEMO, CleanConfig, ReportConfig, SearchConfig, weights_for
 from fer_search.errors import ConfigError
 from fer_search.trial_config import TrialConfig
 
@@ -124,6 +124,13 @@ def test_a_resume_with_other_settings_is_refused_by_name():
     stored = SearchConfig(study="s", epochs=3, seed=7)
     with pytest.raises(ConfigError, match=r"(?s)epochs=4.*seed=8.*leave epochs, seed out"):
         stored.resumed_by(SearchConfig(study="s", epochs=4, seed=8))
+
+
+@pytest.mark.parametrize("study", ["", ",", "a/b", "a,<b>", "a,b,c,d,e,f,g"])
+def test_a_report_is_of_one_to_six_studies(study):
+    assert ReportConfig(study="a, b,a").study == ("a", "b")
+    with pytest.raises(ConfigError, match="study"):
+        ReportConfig(study=study)
 
 
 def test_the_demo_is_a_valid_search():

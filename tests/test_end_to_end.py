@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from pages import Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
@@ -54,10 +55,17 @@ def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
     assert {"device", "backend", "precision"} <= set(study_run.data.tags)
     names = {file.path for file in client.list_artifacts(study_run.info.run_id)}
     assert {
-        "config.json", "data.json", "optimization_history.png", "parameter_importances.png",
-        "parameters.png", "trial_curves.png", "test_confusion_matrix.png", "test_f1.png",
+        "config.json", "data.json", "environment.json", "optimization_history.png",
+        "parameter_importances.png", "parameters.png", "trial_curves.png",
+        "test_confusion_matrix.png", "test_f1.png",
     } <= names  # fmt: skip
     assert not [p for p in tmp_path.iterdir() if p.name.startswith("tmp")]
+    (report,) = re.findall(r"Read the report: +mlflow (.+)", done.stdout)
+    reported = run("mlflow", *report.split())
+    assert reported.returncode == 0, reported.stdout
+    kept = {file.path for file in client.list_artifacts(study_run.info.run_id)}
+    assert kept - names == {"report.html"}
+    assert Page((tmp_path / "report.html").read_text(encoding="utf-8")).alts
     (promote,) = re.findall(r"Put it into use: +mlflow (.+)", done.stdout)
     promoted = run("mlflow", *promote.split())
     assert promoted.returncode == 0, promoted.stdout

@@ -10,8 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from fer_search.config import EMOTIONS
+from fer_search.figures import cost as cost_figures
 from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
+from fer_search.figures.embedding import embedded
+from fer_search.figures.parallel import parallel_coordinates
 from fer_search.results import EpochMetrics, Evaluation, TrialPoint
 
 OF_TRIALS = [
@@ -19,6 +22,18 @@ OF_TRIALS = [
     study_figures.parameters,
     study_figures.trial_curves,
 ]
+
+
+def best_over_time(trials):
+    return cost_figures.best_over_time({"s": trials}, now=1e6)
+
+
+def parallel(trials):
+    return parallel_coordinates(trials, {"learning_rate": 0.6})
+
+
+def epochs_by_trial(trials):
+    return cost_figures.epochs_by_trial(trials, most=20)
 
 
 def trial(number, state="COMPLETE", value=None, params=None, n_epochs=3):
@@ -39,6 +54,8 @@ def trial(number, state="COMPLETE", value=None, params=None, n_epochs=3):
         if params is None
         else params,
         curve={epoch: 0.1 * epoch for epoch in range(1, n_epochs + 1)},
+        started=None if state == "WAITING" else 100.0 * number,
+        ended=100.0 * number + 90 if state in ("COMPLETE", "PRUNED", "FAIL") else None,
     )
 
 
@@ -107,7 +124,7 @@ def assert_inside(figure):
 
 
 @pytest.mark.parametrize("trials", STUDIES)
-@pytest.mark.parametrize("draw", OF_TRIALS)
+@pytest.mark.parametrize("draw", [*OF_TRIALS, best_over_time, parallel])
 def test_every_study_can_be_drawn(draw, trials):
     figure = draw(trials)
     assert Image.open(io.BytesIO(png(figure))).format == "PNG"
@@ -134,6 +151,72 @@ def test_figures_of_a_study_say_what_they_show(draw, title, names):
     facts = "13 complete  ·  25 pruned  ·  12 failed  ·  best: trial 28 with 0.580"
     assert facts in said
     assert_inside(figure)
+
+
+@pytest.mark.parametrize("trials", STUDIES)
+def test_epochs_of_every_study_can_be_drawn(trials):
+    assert png(epochs_by_trial(trials))
+
+
+def test_epochs_say_what_pruning_saved():
+    trials = [trial(0, n_epochs=8), trial(1, "PRUNED", n_epochs=3), trial(2, "FAIL", n_epochs=1)]
+    figure = epochs_by_trial(trials)
+    assert {"12 epochs in all  ·  about 5 saved by pruning", "saved", "failed"} <= words(figure)
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [8, 3, 5, 1]
+    assert_inside(figure)
+
+
+def test_the_best_of_several_studies_is_drawn_over_time_and_over_trials():
+    figure = cost_figures.best_over_time({"one": MANY, "two": MANY[:9], "none": []}, now=1e6)
+    over_time, over_trials = figure.axes
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert {"one", "two", "minutes at work", "finished trials"} <= words(figure)
+    last = [line.get_xdata()[-1] for line in over_trials.lines]
+    assert last == [38, 7]
+    assert over_time.lines[0].get_xdata()[-1] == pytest.approx(50 * 90 / 60)
+
+
+def test_the_best_trial_stands_out_among_parallel_ones_and_the_unused_is_named():
+    figure = parallel(MANY)
+    (axes,) = figure.axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    assert len(lines) == 13
+    assert max(lines, key=lambda line: line.get_linewidth()) is lines[-1]
+    assert lines[-1].get_ydata()[-1] == 1, "the best one has the highest value"
+    assert "not used" in words(figure)
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert (names[0], names[-1]) == ("learning_rate", "macro-F1")
+    assert_inside(figure)
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are():
+    hostile = r"$\bad{$"
+    trials = [trial(n, params={hostile: n, "x": f"$\\{n}$"}) for n in range(9)]
+    for figure in (
+        parallel(trials),
+        study_figures.parameters(trials),
+        study_figures.parameter_importances({hostile: 0.5}),
+    ):
+        assert png(figure)
+
+
+def test_few_slices_can_be_asked_for():
+    figure = study_figures.parameters(MANY, ["learning_rate"])
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["learning_rate"]
+
+
+def test_an_embedded_figure_says_what_it_shows_and_stays_small():
+    small = embedded(study_figures.optimization_history(MANY))
+    assert small.uri.startswith("data:image/svg+xml;base64,")
+    assert small.alt == f"Search history: {study_figures._summary(MANY)}"
+    assert (small.width, small.height) == (768, 403)
+    figure = study_figures.optimization_history([])
+    figure.axes[0].scatter(*np.random.default_rng(0).random((2, 5_000)))
+    large = embedded(figure)
+    assert large.uri.startswith("data:image/png;base64,")
+    assert len(large.uri) < 600_000
 
 
 def test_pruned_trials_are_dashed_and_the_best_stands_out():
@@ -171,7 +254,10 @@ def test_importances_are_ranked(importances):
     assert ("too few completed trials yet" in words(figure)) == (not importances)
 
 
-@pytest.mark.parametrize("draw", [trial_figures.confusion_matrix, trial_figures.per_emotion_f1])
+@pytest.mark.parametrize(
+    "draw",
+    [trial_figures.confusion_matrix, trial_figures.per_emotion_f1, trial_figures.calibration],
+)
 @pytest.mark.parametrize(
     "seen",
     [
@@ -186,8 +272,20 @@ def test_importances_are_ranked(importances):
 def test_every_evaluation_can_be_drawn(draw, seen):
     figure = draw(seen, "Trial 7 on validation")
     assert png(figure)
-    assert {"Trial 7 on validation", *EMOTIONS} <= words(figure)
+    emotions = set() if draw is trial_figures.calibration else set(EMOTIONS)
+    assert {"Trial 7 on validation"} | emotions <= words(figure)
     assert_inside(figure)
+
+
+def test_calibration_is_a_line_beside_the_ideal_one_and_a_count():
+    probabilities = np.full((9, 7), 0.1 / 6)
+    probabilities[:, 0] = 0.9
+    labels = np.array([0] * 6 + [1] * 3)
+    figure = trial_figures.calibration(Evaluation(labels, probabilities), "x")
+    left, right = figure.axes
+    assert left.lines[1].get_xydata().tolist() == [[pytest.approx(0.9), pytest.approx(6 / 9)]]
+    assert [bar.get_height() for bar in right.patches] == [0] * 13 + [9, 0]
+    assert "expected calibration error 0.233  ·  9 pictures" in words(figure)
 
 
 def test_confusion_has_counts_shares_recall_and_f1():
@@ -251,7 +349,8 @@ def settings():
 def test_drawing_needs_no_pyplot():
     root = Path(study_figures.__file__).parents[2]
     script = (
-        "import sys, fer_search.figures.study, fer_search.figures.trial; "
+        "import sys; from fer_search.figures import embedding, parallel, study, trial; "
+        "embedding.embedded(study.optimization_history([])); "
         "print('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", script], cwd=root) == b"False\n"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fer_search.config import EMOTIONS
-from fer_search.results import Evaluation, TrialPoint, best_of
+from fer_search.results import Evaluation, TrialPoint, best_of, differing
 
 N = len(EMOTIONS)
 
@@ -79,6 +79,21 @@ def test_the_best_trial_is_complete_and_the_earliest_of_equals():
     ]  # fmt: skip
     assert best_of(points).number == 1
     assert best_of(points[:1]) is None
+
+
+def test_parameters_that_differ_come_by_importance_then_by_how_many_trials_have_them():
+    params = [
+        {"same": 1, "often": 1, "rare": 1, "weighty": 1, "mixed": "auto"},
+        {"same": 1, "often": 2, "rare": 2, "weighty": 1, "mixed": 1},
+        {"same": 1, "often": 3, "weighty": 2, "mixed": True},
+    ]
+    points = [
+        TrialPoint(number=i, state="COMPLETE", value=0.1, params=each, curve={})
+        for i, each in enumerate(params)
+    ]
+    other = TrialPoint(number=9, state="PRUNED", value=0.1, params={"same": 2}, curve={})
+    assert differing([*points, other], {"weighty": 0.5}) == ["weighty", "often", "mixed", "rare"]
+    assert differing([other], {}) == []
 
 
 def test_intervals_are_those_of_resampled_pictures():

@@ -1,4 +1,6 @@
+import json
 import logging
+import platform
 
 import keras
 import pytest
@@ -68,3 +70,17 @@ def test_only_the_gpus_of_this_process_count(monkeypatch, chosen, visible):
 def test_tensorflow_on_a_cpu_is_not_compiled_by_xla():
     expected = False if keras.config.backend() == "tensorflow" else "auto"
     assert runtime.jit_compile() == expected
+
+
+def test_the_environment_says_what_a_study_ran_with():
+    said = runtime.environment(runtime.configure("float32"))
+    assert json.loads(json.dumps(said)) == said
+    assert (said["precision"], said["gpus"]) == ("float32", 0)
+    assert said["python"] == platform.python_version()
+    assert said["packages"]["keras"] == keras.__version__
+
+
+def test_outside_a_git_checkout_the_commit_is_not_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "runtime.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runtime._commit() is None

@@ -1,6 +1,9 @@
 import concurrent.futures
+import dataclasses
+import math
 import time
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
@@ -109,6 +112,42 @@ def test_epochs_are_logged_once_however_often_they_are_trained(client, study_run
         again.log_epoch(epoch(number))
     history = client.get_metric_history(run.run_id, "epoch/val_macro_f1")
     assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_epochs_are_read_back_as_they_were_logged(client, study_run):
+    run = study_run.trial_run("s", 8, None)
+    told = [epoch(1), dataclasses.replace(epoch(2), accuracy=math.nan)]
+    for each in reversed(told):
+        run.log_metrics(each.metrics(), step=each.epoch, at=time.time())
+    first, second = run.epochs()
+    assert first == told[0]
+    assert math.isnan(second.accuracy)
+    assert second.val_loss == told[1].val_loss
+    assert study_run.trial_run("s", 9, None).epochs() == []
+
+
+def test_metrics_of_completed_trials_are_read_back_by_number(client, study_run):
+    for number, state in ((1, "COMPLETE"), (2, "PRUNED"), (3, "RUNNING")):
+        run = study_run.trial_run("s", number, None)
+        run.log_metrics({"val_macro_f1": number / 10}, step=0, at=time.time())
+        if state != "RUNNING":
+            run.end_as(state)
+    assert study_run.completed() == {1: {"val_macro_f1": 0.1}}
+
+
+def test_arrays_and_texts_are_kept_with_the_run(client, study_run):
+    assert study_run.read_arrays("a.npz") == {}
+    study_run.log_arrays({"x": np.arange(3), "words": np.array(["a", "bc"])}, "a.npz")
+    read = study_run.read_arrays("a.npz")
+    assert (read["x"].tolist(), read["words"].tolist()) == ([0, 1, 2], ["a", "bc"])
+    study_run.log_text("<p>é</p>", "report.html")
+    assert client.list_artifacts(study_run.run_id)[1].path == "report.html"
+
+
+def test_the_run_of_a_study_that_is_elsewhere_is_refused(client, study_run):
+    assert StudyRun.of(client, "s", study_run.run_id).run_id == study_run.run_id
+    with pytest.raises(StoreError, match=r"study s belongs to run 0+, which is not in"):
+        StudyRun.of(client, "s", "0" * 32)
 
 
 def test_final_metrics_logged_twice_stand_once(client, study_run):
@@ -246,7 +285,7 @@ def test_what_is_not_in_the_registry_is_refused_with_what_there_is(
 def test_every_opening_of_test_is_written_down_before_it_happens(client, study_run):
     assert study_run.open_test(3, "chosen by validation") == 1
     assert study_run.open_test("4", "promotion") == 2
-    openings = study_run.read_json("test_openings.json")
+    openings = study_run.openings()
     assert [(each["trial"], each["why"]) for each in openings] == [
         (3, "chosen by validation"), (4, "promotion"),
     ]  # fmt: skip

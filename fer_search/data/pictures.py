@@ -1,7 +1,8 @@
-"""From the bytes of a picture file to a face as the networks are fed: 48 x 48 grey pixels.
+"""Picture files and faces as the networks are fed, 48 x 48 grey pixels: from one to the other.
 
-Used by the reading of folders (`folders.py`). Files come from anywhere, so nothing about them is
-taken for granted: a header that promises a monster is refused before its pixels are decoded.
+Used by the reading of folders (`folders.py`) and by reports. Files come from anywhere, so nothing
+about them is taken for granted: a header that promises a monster is refused before its pixels are
+decoded.
 """
 
 from __future__ import annotations
@@ -88,6 +89,15 @@ def upright(data: bytes) -> Image.Image:
 def _eight_bit(picture: Image.Image) -> str:
     """The mode that a picture of another one is converted to."""
     return "L" if picture.mode in ("1", "LA", "La", "F") else "RGB"
+
+
+def encode(image: np.ndarray) -> bytes:
+    """Encode a grey picture, shape (H, W), uint8, as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def scaled(images: np.ndarray, size: int) -> np.ndarray:

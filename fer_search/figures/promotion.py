@@ -1,4 +1,4 @@
-"""Figures of a promotion: candidate and champion on the same test pictures."""
+"""Figures of models on the same test pictures, as of candidate and champion."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Draw every emotion's F1 and the macro-F1 of each model, with 95 % bootstrap intervals.
 
     Args:
-        evaluations: By the name of the model, at most two.
+        evaluations: By the name of the model, one to six.
     """
     figure = style.new_figure(
         8, 4.6, "F1 on test", "points with 95 % intervals, by the bootstrap over pictures"
@@ -61,24 +61,24 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
     rows = [*(f"f1_{name}" for name in EMOTIONS), "macro_f1"]
     places = np.arange(len(rows))
     offsets = np.linspace(-0.16, 0.16, len(evaluations)) if len(evaluations) > 1 else [0.0]
-    colors = (style.BLUE, style.ORANGE)
     for (name, evaluation), offset, color in zip(
-        evaluations.items(), offsets, colors, strict=False
+        evaluations.items(), offsets, style.SERIES, strict=False
     ):
         values = np.array([evaluation.metrics("test")[f"test_{row}"] for row in rows])
         low, high = np.array([evaluation.intervals()[row] for row in rows]).T
         errors = np.clip([values - low, high - values], 0, None)
         axes.errorbar(
             values, places + offset, xerr=errors, fmt="o", markersize=5, color=color, label=name,
-            elinewidth=1.6,
+            elinewidth=1.6, clip_on=False,
         )  # fmt: skip
     axes.axhline(len(EMOTIONS) - 0.5, color=style.PALE, linewidth=0.8)
     axes.set_yticks(places, [*EMOTIONS, "macro-F1"])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.tick_params(axis="y", length=0, labelsize=10)
+    axes.tick_params(axis="y", length=0, labelsize=10, pad=7)
     axes.set_xlabel("F1", color=style.INK)
-    style.legend(axes)
+    if len(evaluations) > 1:
+        style.legend(axes)
     return figure
 
 

@@ -14,17 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from fer_search.figures import style
-from fer_search.results import TrialPoint, best_of
+from fer_search.figures import scales, style
+from fer_search.results import TrialPoint, best_of, differing
 
 NOTHING = "no completed trial yet"
 
+_ROOM = 24
+"""Letters that fit below a slice."""
 _LATER = LinearSegmentedColormap.from_list("later", ["#c6dbef", "#6baed6", "#08519c", "#08204a"])
 _ENDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-_FEW = 6
-"""So many different whole numbers are drawn as choices instead of along a scale."""
-_WIDE = 20
-"""A log scale needs a range of this factor, and most of the values in its lowest quarter."""
 
 
 def optimization_history(trials: Sequence[TrialPoint]) -> Figure:
@@ -77,7 +75,7 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
         style.note(axes, "too few completed trials yet")
         return figure
     names, shares = zip(*ranked, strict=True)
-    axes.barh(names, shares, color=style.BLUE, height=0.62)
+    axes.barh([style.verbatim(name) for name in names], shares, color=style.BLUE, height=0.62)
     for row, share in enumerate(shares):
         axes.text(share, row, f" {share:.1%}", va="center", color=style.INK, fontsize=9)
     axes.set_xlim(0, (shares[-1] or 1) * 1.12)
@@ -87,18 +85,19 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
     return figure
 
 
-def parameters(trials: Sequence[TrialPoint]) -> Figure:
+def parameters(trials: Sequence[TrialPoint], names: Sequence[str] | None = None) -> Figure:
     """Draw, for every parameter, the objective of complete trials over the values they had.
 
     Parameters of few values are drawn as choices, wide ranges along a log scale. Points are the
     darker the later the trial, so that one sees where the search went; the best trial is ringed.
-    Parameters that had one value only are left out.
+
+    Args:
+        trials: All of a study.
+        names: Of the parameters; if None, all that had more than one value.
     """
     complete, best = _ended(trials, "COMPLETE"), best_of(trials)
-    names = list(dict.fromkeys(name for trial in complete for name in trial.params))
-    values = {name: {t.params[name] for t in complete if name in t.params} for name in names}
-    names = [name for name in names if len(values[name]) > 1]
-    n_columns = min(4, max(len(names), 1))
+    names = differing(trials, {}) if names is None else names
+    n_columns = min(3, max(len(names), 1))
     n_rows = max(math.ceil(len(names) / n_columns), 1)
     width = 2.5 * n_columns + 1.2 if names else 8
     figure = style.new_figure(
@@ -112,7 +111,7 @@ def parameters(trials: Sequence[TrialPoint]) -> Figure:
     order = Normalize(complete[0].number, complete[-1].number)
     for axes, name in zip(grid.flat, names, strict=False):
         style.plain(axes, grid="y")
-        axes.set_title(name, fontsize=9, color=style.INK)
+        axes.set_title(style.verbatim(name), fontsize=9, color=style.INK)
         having = [trial for trial in complete if name in trial.params]
         _slice(axes, having, name, best=best, order=order)
     for axes in grid.flat[len(names) :]:
@@ -123,7 +122,7 @@ def parameters(trials: Sequence[TrialPoint]) -> Figure:
         bar.set_label("trial", color=style.INK)
         bar.outline.set_visible(False)
         bar.ax.tick_params(color=style.PALE, labelcolor=style.INK, labelsize=9)
-        bar.locator = MaxNLocator(integer=True)
+        bar.locator = MaxNLocator(4, integer=True)
     return figure
 
 
@@ -195,28 +194,23 @@ def _slice(
     axes.scatter(places[at_best], reached[at_best], s=75, **ring)
 
 
-def _along_axis(axes: Axes, values: Sequence[float | int | str | bool]) -> list[float]:
+def _along_axis(axes: Axes, values: Sequence[scales.Value]) -> list[float]:
     """Choose a scale that suits the values and return their places on it."""
-    distinct = sorted(set(values), key=lambda value: (isinstance(value, str), value))
-    are_numbers = not any(isinstance(value, (str, bool)) for value in distinct)
-    are_whole = are_numbers and all(isinstance(value, int) for value in distinct)
-    if len(distinct) > 1 and are_numbers and not (are_whole and len(distinct) <= _FEW):
+    if not scales.are_choices(values):
         places = [float(value) for value in values]
-        low, high = min(places), max(places)
-        if low > 0 and high >= _WIDE * low and np.median(places) < (low + high) / 4:
+        if scales.are_wide(places):
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return places
-    labels = [
-        f"{value:.3g}" if isinstance(value, float) else f"{value!s:.14}" for value in distinct
-    ]
-    axes.set_xticks(range(len(distinct)), labels)
-    axes.set_xlim(-0.6, len(distinct) - 0.4)
-    # spread by the golden ratio, so that equal values do not hide each other
-    spread = [(number * 0.618 + 0.5) % 1 / 2 - 0.25 for number in range(len(values))]
-    return [distinct.index(value) + aside for value, aside in zip(values, spread, strict=True)]
+    choices = scales.distinct(values)
+    labels = [scales.label(value) for value in choices]
+    slanted: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+    is_long = sum(map(len, labels)) > _ROOM
+    axes.set_xticks(range(len(choices)), labels, **slanted if is_long else {})
+    axes.set_xlim(-0.6, len(choices) - 0.4)
+    return [choices.index(value) + scales.aside(n) for n, value in enumerate(values)]
 
 
 def _curve(axes: Axes, curve: Mapping[int, float], **look: Any) -> None:

@@ -20,11 +20,18 @@ _DPI = 150
 INK, GREY, PALE = "#222222", "#6f6f6f", "#bdbdbd"
 OBJECTIVE = "validation macro-F1"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+SERIES = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
+"""Colours of things side by side, in order."""
 
 
 def counted(number: int, noun: str) -> str:
     """Spell `1 picture`, `2 pictures`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def verbatim(text: str) -> str:
+    """Keep matplotlib from reading a formula into other people's names."""
+    return text.replace("$", r"\$")
 
 
 def new_figure(

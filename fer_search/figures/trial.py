@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fer_search.comparison import reliability
 from fer_search.config import EMOTIONS
 from fer_search.figures import style
 from fer_search.results import EpochMetrics, Evaluation
@@ -77,6 +78,42 @@ def per_emotion_f1(evaluation: Evaluation, title: str) -> Figure:
     axes.set_ylim(len(EMOTIONS) - 0.5, -0.7)
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.set_xlabel("F1", color=style.INK)
+    return figure
+
+
+def calibration(evaluation: Evaluation, title: str) -> Figure:
+    """Draw how often a model is right by how sure it is, and how often it is how sure."""
+    bins = reliability(evaluation)
+    figure = style.new_figure(
+        8,
+        4.0,
+        title,
+        f"expected calibration error {bins.error:.3f}  ·  "
+        f"{style.counted(len(evaluation.labels), 'picture')}",
+    )
+    left, right = figure.subplots(1, 2)
+    some = bins.pictures > 0
+    style.plain(left, grid="y")
+    left.plot([0, 1], [0, 1], color=style.GREY, linestyle="--", linewidth=1, label="ideal")
+    left.plot(
+        bins.sure[some],
+        bins.right[some],
+        color=style.BLUE,
+        marker="o",
+        markersize=4,
+        label="model",
+        clip_on=False,
+    )
+    left.set_ylabel("share that is right", color=style.INK)
+    left.set_ylim(0, 1)
+    style.legend(left)
+    style.plain(right, grid="y")
+    edges = np.arange(len(bins.pictures)) / len(bins.pictures)
+    right.bar(edges, bins.pictures, width=edges[1] * 0.9, align="edge", color=style.BLUE)
+    right.set_ylabel("pictures", color=style.INK)
+    for axes in (left, right):
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("probability of the predicted emotion", color=style.INK)
     return figure
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from fer_search.config import SearchConfig
-from fer_search.errors import StoreError, StudyStopped, TrialFailed
+from fer_search.errors import HyperModelError, StoreError, StudyStopped, TrialFailed
 from fer_search.results import TrialPoint
 from fer_search.study import leases
 from fer_search.study.hyperparameters import fingerprint
@@ -69,6 +70,29 @@ def find_study(storage: optuna.storages.RDBStorage, name: str) -> Study | None:
             hint="choose another name with study=…",
         )
     return Study(storage, study, record) if record else None
+
+
+def existing_study(url: str, name: str) -> Study:
+    """Open a study that must be there.
+
+    Args:
+        url: Of the storage.
+        name: Of the study.
+
+    Raises:
+        StoreError: If there is no such study in this storage, or another program made it.
+    """
+    storage = open_storage(url)
+    study = find_study(storage, name)
+    if study is None:
+        known = optuna.get_all_study_names(storage)
+        raise StoreError(
+            f"there is no study {name!r} in {url}",
+            hint=f"known there: {', '.join(known)}"
+            if known
+            else "it holds none; start one with the command search, or name another storage=…",
+        )
+    return study
 
 
 def create_study(
@@ -180,9 +204,15 @@ class Study:
             trial.give_back()
 
     def points(self) -> list[TrialPoint]:
-        """What is known of every trial, in the order of their numbers."""
+        """What is known of every trial, in the order of their numbers.
+
+        What a foreign HyperModel settles for all of them is missing if the HyperModel is gone.
+        """
         if self._settled is None:
-            self._settled = settled(self.search)
+            try:
+                self._settled = settled(self.search)
+            except HyperModelError:
+                self._settled = {}
         return [_point(trial, self._settled) for trial in self._trials()]
 
     def importances(self) -> dict[str, float]:
@@ -193,7 +223,9 @@ class Study:
         if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < 4:
             return {}
         try:
-            return optuna.importance.get_param_importances(self._study)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of branches with a single trial
+                return optuna.importance.get_param_importances(self._study)
         except (ValueError, RuntimeError):  # all values alike: nothing to explain
             return {}
 
@@ -273,4 +305,6 @@ def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
         failure={k: v for k, v in trial.user_attrs.items() if k.startswith("failure.")},
         run_id=trial.user_attrs.get("run_id"),
         progress=lease.get("progress"),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )

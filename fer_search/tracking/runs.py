@@ -6,13 +6,15 @@ into the status of a run is `STATUS`.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from mlflow import MlflowClient
@@ -28,6 +30,7 @@ from mlflow.entities import (
     ViewType,
 )
 
+from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
 from fer_search.tracking import store
 
@@ -60,6 +63,8 @@ class LoggedRun:
         self.client = client
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
+        self.began: float = run.info.start_time / 1000
+        """In seconds since the epoch."""
 
     @property
     def tags(self) -> dict[str, str]:
@@ -106,13 +111,22 @@ class LoggedRun:
         """Store a value as a JSON file, replacing an earlier one."""
         self.client.log_dict(self.run_id, value, name)
 
+    def log_text(self, text: str, name: str) -> None:
+        """Store a text as a file, replacing an earlier one."""
+        self.client.log_text(self.run_id, text, name)
+
     def read_json(self, name: str) -> Any:
         """Read a value that `log_json` stored; None if there is no such file."""
-        if name not in [file.path for file in self.client.list_artifacts(self.run_id)]:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            file = self.client.download_artifacts(self.run_id, name, folder)
-            return json.loads(Path(file).read_text())
+        with self._fetched(name) as file:
+            return file and json.loads(file.read_text())
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read what `log_arrays` stored; nothing if there is no such file."""
+        with self._fetched(name) as file:
+            if file is None:
+                return {}
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
 
     def log_datasets(self, *, name: str, url: str, digests: Mapping[str, str]) -> None:
         """Name the data as inputs of this run.
@@ -143,6 +157,15 @@ class LoggedRun:
         """End with one of MLflow's statuses, e.g. FINISHED."""
         self.client.set_terminated(self.run_id, status)
 
+    @contextlib.contextmanager
+    def _fetched(self, name: str) -> Iterator[Path | None]:
+        """A copy of an artifact while the context lasts, None if there is no such file."""
+        if name not in [file.path for file in self.client.list_artifacts(self.run_id)]:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(self.client.download_artifacts(self.run_id, name, folder))
+
 
 class TrialRun(LoggedRun):
     """The run of one trial."""
@@ -157,6 +180,15 @@ class TrialRun(LoggedRun):
         if epoch.epoch > self._logged_epochs:
             self.log_metrics(epoch.metrics(), step=epoch.epoch, at=time.time())
 
+    def epochs(self) -> list[EpochMetrics]:
+        """Read back the epochs that were logged, in order; what is not known is NaN."""
+        values: dict[int, dict[str, float]] = {}
+        names = [field.name for field in dataclasses.fields(EpochMetrics) if field.name != "epoch"]
+        for name in names:
+            for metric in self.client.get_metric_history(self.run_id, f"epoch/{name}"):
+                values.setdefault(metric.step, dict.fromkeys(names, np.nan))[name] = metric.value
+        return [EpochMetrics(epoch=epoch, **values[epoch]) for epoch in sorted(values)]
+
     def end_as(self, state: str, tags: Mapping[str, str] | None = None) -> None:
         """End, or put back in the queue, as the trial's `state` (a key of `STATUS`) demands."""
         self.set_tags({_STATE: state} | dict(tags or {}))
@@ -168,6 +200,20 @@ class TrialRun(LoggedRun):
 
 class StudyRun(LoggedRun):
     """The run of a study, under which its trial runs hang."""
+
+    @classmethod
+    def of(cls, client: MlflowClient, study: str, run_id: str) -> Self:
+        """Open the run of a study that is there already.
+
+        Raises:
+            StoreError: If this store does not hold the run.
+        """
+        if not store.holds(client, run_id):
+            raise StoreError(
+                f"study {study} belongs to run {run_id}, which is not in {client.tracking_uri}",
+                hint="set MLFLOW_TRACKING_URI to the store in which the study began",
+            )
+        return cls(client, client.get_run(run_id))
 
     def trial_run(self, study: str, number: int, run_id: str | None) -> TrialRun:
         """Open the run of a trial: the one it had before a restart, or a new one.
@@ -198,16 +244,25 @@ class StudyRun(LoggedRun):
         Returns:
             How often they have been opened in this study, with this time.
         """
-        openings = self.read_json(_OPENINGS) or []
+        openings = self.openings()
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         openings.append({"trial": int(trial), "at": when, "why": why})
         self.log_json(openings, _OPENINGS)
         self.set_tags({"test_openings": len(openings)})
         return len(openings)
 
+    def openings(self) -> list[dict[str, Any]]:
+        """What `open_test` wrote down, in order: `trial`, `at` and `why`."""
+        return self.read_json(_OPENINGS) or []
+
     def existing(self, run_id: str) -> TrialRun:
         """Address the run of a trial that has one."""
         return TrialRun(self.client, self.client.get_run(run_id))
+
+    def completed(self) -> dict[int, dict[str, float]]:
+        """Metrics of the runs of completed trials, by the number of the trial."""
+        runs = self._children("attributes.status = 'FINISHED'")
+        return {int(run.data.tags[_NUMBER]): dict(run.data.metrics) for run in runs}
 
     def repair(self, points: Sequence[TrialPoint]) -> list[str]:
         """Give every trial run that is RUNNING but not trained the status that its trial has.

@@ -10,13 +10,12 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fer_search import runtime, spool
 from fer_search.config import AUTO, NONE, SearchConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
-from fer_search.errors import StoreError
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
@@ -81,8 +80,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
         _describe(study_run, study, splits, device)
         timed_out = _run_trials(study, study_run, device, config.storage)
         score = finish(study, study_run, splits, timed_out=timed_out)
-    more = launch.command("search", **address, trials=2 * study.search.trials)
-    _say_what_next(study, study_run, launch, more, score)
+    _say_what_next(study, study_run, launch, address, score)
 
 
 def _named(config: SearchConfig) -> SearchConfig:
@@ -109,19 +107,13 @@ def _resumed(
     """
     study.check_space()
     check_data(study, splits)
-    run_id = study.facts["run_id"]
-    if not store.holds(client, run_id):
-        raise StoreError(
-            f"study {study.name} belongs to run {run_id}, which is not in {client.tracking_uri}",
-            hint="set MLFLOW_TRACKING_URI to the store in which the study began",
-        )
+    study_run = StudyRun.of(client, study.name, study.facts["run_id"])
     study.change(search=settings.to_params())
-    study_run = StudyRun(client, client.get_run(run_id))
     if store.is_launched():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
-        resume.set_tags({"fer.command": "search", "fer.study_run": run_id})
-        client.update_run(resume.run_id, status="FINISHED")
-    client.update_run(run_id, status="RUNNING")
+        resume.set_tags({"fer.command": "search", "fer.study_run": study_run.run_id})
+        resume.end("FINISHED")
+    client.update_run(study_run.run_id, status="RUNNING")
     return study, study_run
 
 
@@ -132,6 +124,7 @@ def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Devic
     run.log_datasets(name=source, url=url, digests=digests)
     run.log_json(splits.report, "data.json")
     run.log_json(study.facts["search"], "config.json")
+    run.log_json(runtime.environment(device), "environment.json")
     run.set_tags(
         {
             "device": device.name,
@@ -150,14 +143,18 @@ def _storage_unless_default(config: SearchConfig, launch: Launch) -> dict[str, s
 
 
 def _say_what_next(
-    study: Study, study_run: StudyRun, launch: Launch, more: str, score: str
+    study: Study, study_run: StudyRun, launch: Launch, address: Mapping[str, str], score: str
 ) -> None:
-    commands = {"Compare the runs": store.address(study_run.client)}
+    commands = {
+        "Compare the runs": store.address(study_run.client),
+        "Read the report": launch.command("report", **address),
+    }
     version = study_run.tags.get(VERSION_TAG)
     if version:
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
+    more = launch.command("search", **address, trials=2 * study.search.trials)
     commands["Search on"] = more
     say()
     for what, command in commands.items():

@@ -15,11 +15,11 @@ from fer_search import processes, runtime, spool
 from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
-from fer_search.errors import DataError, StoreError, TrialFailed
+from fer_search.errors import DataError, TrialFailed
 from fer_search.results import EpochMetrics
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.study.leases import LeaseLost
-from fer_search.study.studies import Study, find_study, open_storage
+from fer_search.study.studies import Study, existing_study
 from fer_search.study.trial import Trial, TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.monitor import system_metrics
@@ -39,12 +39,7 @@ def work(config: WorkerConfig) -> None:
     """
     if config.parent:
         processes.stop_with(psutil.Process(config.parent))
-    study = find_study(open_storage(config.storage), config.study)
-    if study is None:
-        raise StoreError(
-            f"there is no study {config.study!r} in {config.storage}",
-            hint="start one with the command search; workers join an existing study",
-        )
+    study = existing_study(config.storage, config.study)
     search = study.search
     runtime.configure(search.precision)
     study.check_space()

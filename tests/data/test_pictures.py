@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_search.data.pictures import decode
+from fer_search.data.pictures import decode, encode
 from fer_search.errors import DataError
 
 
@@ -35,6 +35,10 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_a_grey_picture_of_the_right_size_keeps_every_pixel() -> None:
     assert np.array_equal(decode(encoded(noise())), np.asarray(noise()))
+
+
+def test_an_encoded_picture_is_decoded_to_the_same_pixels() -> None:
+    assert np.array_equal(decode(encode(np.asarray(noise()))), np.asarray(noise()))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 33), (48, 49), (200, 100), (640, 480)])

@@ -13,7 +13,7 @@ from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.study import leases
 from fer_search.study.space import suggest
-from fer_search.study.studies import create_study, find_study, open_storage
+from fer_search.study.studies import create_study, existing_study, find_study, open_storage
 from fer_search.study.trial import TrialPruned
 
 FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b"}
@@ -267,6 +267,33 @@ def test_five_failures_in_a_row_stop_the_study():
     with pytest.raises(StudyStopped, match="too big"):
         study.take()
     assert reopened().take()  # a resume tries again
+
+
+def test_a_study_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(StoreError, match="it holds none"):
+        existing_study("sqlite:///o.db", "s")
+    fresh()
+    with pytest.raises(StoreError, match=r"(?s)no study 't' in sqlite:///o.db.*known there: s"):
+        existing_study("sqlite:///o.db", "t")
+    assert existing_study("sqlite:///o.db", "s").name == "s"
+
+
+def test_points_say_when_a_trial_was_taken_and_told():
+    study, began = fresh(trials=2), time.time()
+    finish(study, study.take())
+    study.take()
+    done, running = study.points()
+    assert began - 1 < done.started <= done.ended <= running.started < time.time() + 1
+    assert running.ended is None
+
+
+def test_points_of_a_study_are_known_without_its_hypermodel():
+    study = create_study(
+        open_storage("sqlite:///o.db"), make(hypermodel="keras_tuner.applications:HyperXception"),
+        FACTS,
+    )  # fmt: skip
+    study.change(search=study.facts["search"] | {"hypermodel": "gone:Model"})
+    assert study.points() == []
 
 
 def test_a_foreign_study_is_refused():

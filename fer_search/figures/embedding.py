@@ -1,0 +1,51 @@
+"""Figures as text that a web page can hold: data URIs, so that a report is one file."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+
+from matplotlib.figure import Figure
+
+_LARGEST_SVG = 200_000
+"""Bytes above which a drawing of very many points is stored as pixels instead."""
+_PIXELS_PER_INCH = 190
+"""Of such a picture: crisp where a screen has two pixels for one of the page."""
+_CSS_PIXELS_PER_INCH = 96
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A picture for a web page."""
+
+    uri: str
+    """`data:image/…;base64,…`."""
+    alt: str
+    """What it shows, for those who do not see it."""
+    width: int
+    """In CSS pixels at its natural size."""
+    height: int
+
+
+def embedded(figure: Figure) -> Picture:
+    """Spell a figure as SVG, or as PNG if it is very detailed; its title says what it shows."""
+    kind, content = "svg+xml", _saved(figure, "svg")
+    if len(content) > _LARGEST_SVG:
+        kind, content = "png", _saved(figure, "png")
+    width, height = figure.get_size_inches() * _CSS_PIXELS_PER_INCH
+    said = [text.get_text() for text in figure.texts if text.get_text()]
+    return Picture(
+        uri=data_uri(kind, content), alt=": ".join(said), width=round(width), height=round(height)
+    )
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Spell a picture file of a kind, `png` or `svg+xml`, as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=_PIXELS_PER_INCH)
+    return file.getvalue()

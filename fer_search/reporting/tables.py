@@ -1,0 +1,238 @@
+"""The tables of a report: findings in, rows of spelled cells out."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+
+from fer_search.config import EMOTIONS, SearchConfig
+from fer_search.cost import cost_of
+from fer_search.data.duplicates import PARTS
+from fer_search.reporting.findings import Findings, Tested
+from fer_search.reporting.wording import (
+    MISSING,
+    duration,
+    interval,
+    moment,
+    score,
+    share,
+    value,
+)
+from fer_search.results import TrialPoint, differing
+
+TOP = 10
+_PARAMETERS = 5
+"""Columns for parameters in the table of the best trials."""
+_LONGEST_REASON = 400
+"""Characters of a failure's message that are shown."""
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells as they are shown."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+    """So many first columns hold words, the others numbers."""
+    total: bool = False
+    """Whether the last row sums up the others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A name and what it stands for."""
+
+    name: str
+    value: str
+    instead_of: str = ""
+    """The default of a setting that has another value."""
+
+
+def asked(findings: Findings) -> list[Fact]:
+    """Every setting."""
+    default = SearchConfig().to_params()
+    return [
+        Fact(name=name, value=given, instead_of="" if given == default[name] else default[name])
+        for name, given in findings.search.to_params().items()
+        if name not in ("study", "storage")
+    ]
+
+
+def counts(findings: Findings) -> Table:
+    """Pictures by emotion and part."""
+    parts = [findings.data["counts"][part] for part in PARTS]
+    rows = [(name, *(f"{part[name]:,}" for part in parts)) for name in EMOTIONS]
+    total = ("all", *(f"{sum(part.values()):,}" for part in parts))
+    return Table(
+        head=("emotion", "training", "validation", "test"), rows=[*rows, total], total=True
+    )
+
+
+def left_out(findings: Findings) -> Table:
+    """What was dropped from the source, and why."""
+    rows = [
+        (reason, ", ".join(row["examples"][:2]), f"{row['count']:,}")
+        for reason, row in findings.data["dropped"].items()
+        if row["count"]
+    ]
+    skipped = findings.data["skipped"]
+    if skipped["count"]:
+        examples = (f"{each['origin']} ({each['reason']})" for each in skipped["examples"][:2])
+        rows.append(("unreadable", ", ".join(examples), f"{skipped['count']:,}"))
+    return Table(head=("reason", "for example", "pictures"), rows=rows, texts=2)
+
+
+def top(findings: Findings) -> Table:
+    """The best completed trials, with the parameters that matter most."""
+    complete = [p for p in findings.points if p.state == "COMPLETE" and p.value is not None]
+    names = differing(complete, findings.importances)[:_PARAMETERS]
+    complete.sort(key=lambda point: (-(point.value or 0), point.number))
+    rows = []
+    for point in complete[:TOP]:
+        metrics = findings.metrics.get(point.number, {})
+        rows.append(
+            (
+                str(point.number),
+                score(point.value, 4),
+                score(point.accuracy, 4),
+                str(point.epochs),
+                duration(metrics.get("train_seconds")),
+                *(value(point.params.get(name)) for name in names),
+            )
+        )
+    return Table(
+        head=("trial", "macro-F1", "accuracy", "epochs", "training", *names), rows=rows, texts=0
+    )
+
+
+def scores(tested: Tested) -> Table:
+    """Scores on test, plain and averaged over views."""
+    rows = []
+    for views, seen in sorted(tested.views.items()):
+        ends = tested.intervals if views == 1 else seen.intervals()
+        rows.append(
+            (
+                "as they are" if views == 1 else f"mean of {views} views",
+                score(seen.macro_f1),
+                interval(ends["macro_f1"]),
+                score(seen.accuracy),
+                interval(ends["accuracy"]),
+                score(seen.balanced_accuracy),
+            )
+        )
+    head = (
+        "pictures",
+        "macro-F1",
+        "95 % interval",
+        "accuracy",
+        "95 % interval",
+        "balanced accuracy",
+    )
+    return Table(head=head, rows=rows)
+
+
+def emotions(findings: Findings) -> Table:
+    """Scores of every emotion on test, and its F1 on validation beside it."""
+    best, tested = findings.best, findings.tested
+    on_validation = findings.metrics.get(tested.trial if tested else best.number if best else -1)
+    rows = []
+    for index, name in enumerate(EMOTIONS):
+        cells = [name]
+        if tested:
+            seen = tested.evaluation
+            cells += [
+                f"{seen.confusion[index].sum():,}",
+                score(seen.precision[index]),
+                score(seen.recall[index]),
+                score(seen.f1[index]),
+                interval(tested.intervals[f"f1_{name}"]),
+            ]
+        cells.append(score((on_validation or {}).get(f"val_f1_{name}")))
+        rows.append(cells)
+    of_test = ("pictures", "precision", "recall", "F1", "95 % interval") if tested else ()
+    return Table(head=("emotion", *of_test, "F1 on validation"), rows=rows)
+
+
+def cost(findings: Findings) -> Table:
+    """Trials, epochs and time by how trials ended."""
+    whole = cost_of(findings.points, findings.made)
+    parts = {
+        name: cost_of([p for p in findings.points if p.state == state], findings.made)
+        for state, name in _STATES.items()
+    }
+    rows = [
+        (
+            name,
+            f"{part.trials:,}",
+            f"{part.epochs:,}",
+            duration(part.seconds),
+            duration(part.seconds / part.epochs if part.epochs else None),
+            share(part.seconds / whole.seconds) if whole.seconds else MISSING,
+        )
+        for name, part in {**parts, "all": whole}.items()
+        if part.trials or part is whole
+    ]
+    head = ("trials that are", "trials", "epochs", "time", "per epoch", "of all")
+    return Table(head=head, rows=rows, total=True)
+
+
+def failures(findings: Findings) -> Table:
+    """Why trials failed, the most frequent reason first."""
+    trials: dict[tuple[str, str], list[int]] = {}
+    for point in findings.points:
+        if point.state == "FAIL":
+            message = point.failure.get("failure.message", "no reason was recorded")
+            reason = textwrap.shorten(message, _LONGEST_REASON, placeholder=" …")
+            kind = point.failure.get("failure.kind", MISSING).replace("_", " ")
+            trials.setdefault((kind, reason), []).append(point.number)
+    rows = [
+        (kind, reason, ", ".join(map(str, numbers)))
+        for (kind, reason), numbers in sorted(trials.items(), key=lambda item: -len(item[1]))
+    ]
+    return Table(head=("kind", "reason", "trials"), rows=rows, texts=3)
+
+
+def openings(findings: Findings) -> Table:
+    """Every time that the test pictures were looked at."""
+    rows = [
+        (str(each["at"]).replace("T", " ").replace("+00:00", " UTC"), str(each["trial"]),
+         str(each["why"]))
+        for each in findings.openings
+    ]  # fmt: skip
+    return Table(head=("when", "trial", "why"), rows=rows, texts=3)
+
+
+def environment(findings: Findings) -> list[Fact]:
+    """Machine and software."""
+    facts: list[Fact] = []
+    for name, fact in findings.environment.items():
+        if name == "commit":
+            continue  # it is among the identities
+        if isinstance(fact, dict):
+            facts += [Fact(name=key, value=str(version)) for key, version in fact.items()]
+        else:
+            facts.append(Fact(name=name, value=value(fact)))
+    return facts
+
+
+def identity(findings: Findings) -> list[Fact]:
+    """What identifies study, run and data."""
+    facts = findings.facts
+    identities = {
+        "study": findings.name,
+        "begun": moment(findings.began),
+        "MLflow run": findings.run_id,
+        "commit of the program": findings.commit or MISSING,
+        "digest of training and validation": facts["train_digest"],
+        "digest of test": facts["test_digest"],
+        "digest of the search space": facts["space"],
+    }
+    return [Fact(name=name, value=str(each)) for name, each in identities.items()]
+
+
+def parameters(point: TrialPoint) -> list[Fact]:
+    """What a trial was trained with."""
+    return [Fact(name=name, value=value(given)) for name, given in point.params.items()]

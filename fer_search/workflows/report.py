@@ -1,0 +1,73 @@
+"""Write a study, or several side by side, into one HTML file that is read without a network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from fer_search.config import ReportConfig
+from fer_search.errors import ConfigError
+from fer_search.progress import say
+from fer_search.reporting.page import render
+from fer_search.study.studies import existing_study
+from fer_search.tracking import store
+from fer_search.tracking.runs import LoggedRun, StudyRun
+from fer_search.workflows.gather import gather
+
+ONE, SEVERAL = "report.html", "comparison.html"
+"""Names of the artifact on the study runs."""
+
+
+def report(config: ReportConfig) -> None:
+    """Gather, write, and keep a copy with each study run.
+
+    Raises:
+        ConfigError: If the file can not be written; found out before anything else is done.
+        StoreError: If there is no such study, or its run is not in MLflow's store.
+    """
+    output = Path(config.output).expanduser().absolute()
+    _insist_on_writable(output)
+    studies = [existing_study(config.storage, name) for name in config.study]
+    client = store.connect()
+    runs = [StudyRun.of(client, study.name, study.facts["run_id"]) for study in studies]
+    html = render([gather(study, run) for study, run in zip(studies, runs, strict=True)])
+    _write(output, html)
+    name = ONE if len(runs) == 1 else SEVERAL
+    for run in runs:
+        run.log_text(html, name)
+    if store.is_launched():
+        launched = LoggedRun(
+            client, store.begin_run(client, f"report {', '.join(config.study)}", {})
+        )
+        launched.set_tags(
+            {"fer.command": "report", "fer.study_run": ",".join(r.run_id for r in runs)}
+        )
+        launched.end("FINISHED")
+    where = ", ".join(f"run {run.run_id}" for run in runs)
+    say(f"Report: {output} ({len(html) / 1e6:.1f} MB), also {name} of {where}")
+
+
+def _insist_on_writable(output: Path) -> None:
+    """Refuse a file that can not be written, before the work is done."""
+    try:
+        if output.is_dir():
+            raise IsADirectoryError("it is a folder")
+        with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output={output} can not be written: {error.strerror or error}",
+            hint="name a file in a folder that exists and that you may write to, "
+            "e.g. output=report.html",
+        ) from error
+
+
+def _write(output: Path, html: str) -> None:
+    """Write the whole file or nothing: what stands there is replaced by one rename."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        part.write_text(html, encoding="utf-8")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""Findings made by hand: a report needs values only, no store."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from made import HOSTILE, answers, trial
+
+from fer_search.config import SearchConfig
+from fer_search.data.sources import Faces
+from fer_search.data.splits import split
+from fer_search.data.synthetic import draw
+from fer_search.reporting.findings import Findings
+from fer_search.results import EpochMetrics
+
+
+@pytest.fixture(scope="session")
+def splits():
+    images, labels = draw(420, seed=1)
+    origins = np.array([f"faces/{i:06d}.png" for i in range(len(labels))])
+    faces = Faces(
+        name="faces", source_url="https://example.org/faces", images=images, labels=labels,
+        origins=origins, splits=np.full(len(labels), ""),
+    )  # fmt: skip
+    return split(faces, limit=0, seed=1)
+
+
+@pytest.fixture(scope="session")
+def whole(splits):
+    """A study that has ended: trial 1 is the best, trial 3 failed."""
+    failure = {"failure.kind": "not_finite", "failure.message": HOSTILE}
+    epochs = [
+        EpochMetrics(
+            epoch=n, loss=1.0 / n, accuracy=0.4, val_loss=1.5, val_accuracy=0.4,
+            val_macro_f1=0.1 * n, learning_rate=1e-3, images_per_second=9.0,
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    return Findings(
+        search=SearchConfig(study="whole", trials=3, data="synthetic", backbones="tiny"),
+        facts={
+            "train_digest": splits.train_digest, "test_digest": splits.test_digest,
+            "space": "f" * 32, "seconds_used": 4000.0,
+        },
+        run_id="0" * 32,
+        began=0.0,
+        made=1000.0,
+        points=[
+            trial(0, "COMPLETE", 0.3), trial(1, "COMPLETE", 0.5), trial(2, "PRUNED", 0.2),
+            trial(3, "FAIL", failure=failure),
+        ],
+        importances={"dropout": 0.7, "flip": 0.3},
+        metrics={1: {"val_f1_angry": 0.125, "best_epoch": 2.0, "train_seconds": 61.0}},
+        curves=epochs,
+        data=splits.report,
+        environment={"device": "an engine", "packages": {"keras": "1.2"}, "commit": "c0ffee"},
+        openings=[{"trial": 1, "at": "2026-11-22T21:11:36+00:00", "why": "chosen by validation"}],
+        tested=answers(splits),
+        splits=splits,
+        no_pictures="",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def begun(whole):
+    """A study whose first trial is running, and of which nothing else is known."""
+    return dataclasses.replace(
+        whole, search=SearchConfig(study="begun"), points=[trial(0, "RUNNING")], importances={},
+        metrics={}, curves=[], data={}, environment={}, openings=[], tested=None, splits=None,
+        no_pictures="they are elsewhere",
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""Pages as a browser takes them apart: complete, self-contained, and with nobody's code in them."""
+
+import dataclasses
+
+import pytest
+from made import HOSTILE, answers, trial
+from pages import Page
+
+from fer_search.reporting.page import render
+
+SECTIONS = (
+    "What was asked", "Data", "The best trials", "How the search went", "What mattered", "On test",
+    "Surest mistakes", "Cost", "Failures", "Openings of test", "Environment", "To reproduce",
+)  # fmt: skip
+FIGURES = (
+    "Search history", "Best so far over time", "Trials over their epochs", "Epochs of every trial",
+    "Parameter importances", "Trials through their parameters", "Parameters and objective",
+    "Learning curves", "F1 on test", "Trial 1 on test", "How sure, and how often right",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def html(whole):
+    return render([whole])
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_everything_known_is_shown(page, whole):
+    assert all(section in page.text for section in SECTIONS)
+    assert not [figure for figure in FIGURES if not any(a.startswith(figure) for a in page.alts)]
+    seen = whole.tested.evaluation
+    low, high = seen.intervals()["macro_f1"]
+    for said in (
+        f"test macro-F1 {seen.macro_f1:.3f} 95 %: {low:.3f}–{high:.3f}",
+        f"recognises {100 * seen.accuracy:.1f} % of 42 test pictures",
+        "finished trials 3 1 pruned; 1 failed",
+        "time at work 1.1 h 10 epochs",
+        "A miniature network on drawn faces: all 3 trials finished.",
+        "1 pruned trial trained 3 epochs. At 2 epochs each",
+        "were looked at once",
+        "2026-11-22 21:11:36 UTC 1 chosen by validation",
+        "an engine",
+        "at commit c0ffee:",
+        "mlflow run . -P trials=3 -P data=synthetic -P backbones=tiny",
+    ):
+        assert said in page.text, said
+    assert "not at hand" not in page.text
+
+
+def test_it_needs_no_network_no_script_and_no_other_file(page, html):
+    assert len(html) < 3e6
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert "default-src 'none'" in html
+    assert "@import" not in html
+    assert "url(" not in html
+    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
+
+
+def test_mistakes_are_shown_the_surest_first(page, whole):
+    seen = whole.tested.evaluation
+    wrong = seen.predictions != seen.labels
+    shown = [alt for alt in page.alts if alt.startswith("faces/")]
+    assert shown[0] == whole.tested.origins[(seen.probabilities.max(axis=1) * wrong).argmax()]
+    assert len(shown) == min(24, wrong.sum())
+    assert f"trial 1 got {wrong.sum()} wrong" in page.text
+
+
+def test_other_peoples_text_stays_text(whole, splits):
+    bad = [f"<img src=x onerror=alert({i})>\udcff" for i in range(len(splits.test))]
+    points = [*whole.points, trial(4, "COMPLETE", 0.9)]
+    awkward = dataclasses.replace(
+        whole, tested=answers(splits, origins=bad), points=points, no_pictures=HOSTILE, splits=None
+    )
+    html = render([awkward])
+    assert html.encode("utf-8")
+    page = Page(html)
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) == 3
+    assert "<img src=x onerror=alert(" in page.text
+    assert not any(alt.startswith("Training pictures") for alt in page.alts)
+    assert "Trial 1, chosen before, recognises" in page.text
+    assert "validation has come to prefer another trial" in page.text
+
+
+def test_studies_side_by_side_have_a_chapter_each_and_missing_pieces_are_said(whole, begun):
+    page = Page(render([whole, begun]))
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.text.count("To reproduce") == 2
+    first, second = page.text.split("Study begun VGG16 and ResNet50 on FER2013")
+    assert "The budget differs" in first
+    for said in (
+        "0 of 50 trials finished, 1 still running. No trial is complete",
+        "keeps no data.json",
+        "The pictures are not at hand: they are elsewhere.",
+        "Test has not been opened in this study",
+        "No trial failed.",
+        "Openings of test Never.",
+        "does not say on what it ran",
+        "In a checkout of fer_search:",
+    ):
+        assert said in second, said
