@@ -27,8 +27,8 @@ from fer_search.tracking import store
 from fer_search.tracking.runs import LoggedRun, StudyRun
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
+from fer_search.workflows.description import page
 from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
-from fer_search.workflows.page import page
 from fer_search.workflows.worker import check_data
 
 log = logging.getLogger(__name__)

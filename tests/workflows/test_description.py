@@ -1,5 +1,5 @@
 from fer_search.results import TrialPoint
-from fer_search.workflows.page import page
+from fer_search.workflows.description import page
 
 
 def point(number, state, value=None, epochs=3):
