@@ -22,7 +22,7 @@ from fer_search.reporting.wording import (
 from fer_search.results import TrialPoint, differing
 
 TOP = 10
-_PARAMETERS = 5
+_PARAMETERS = 4
 """Columns for parameters in the table of the best trials."""
 _LONGEST_REASON = 400
 """Characters of a failure's message that are shown."""
@@ -100,7 +100,7 @@ def top(findings: Findings) -> Table:
                 score(point.accuracy, 4),
                 str(point.epochs),
                 duration(metrics.get("train_seconds")),
-                *(value(point.params.get(name)) for name in names),
+                *(value(point.params.get(name), digits=3) for name in names),
             )
         )
     return Table(

@@ -63,13 +63,13 @@ def moment(seconds: float | None) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
-def value(given: Any) -> str:
-    """Spell a parameter; floats with four digits that count."""
+def value(given: Any, digits: int = 4) -> str:
+    """Spell a parameter; floats with so many digits that count."""
     if given is None:
         return MISSING
     if isinstance(given, bool):
         return "yes" if given else "no"
-    return f"{given:.4g}" if isinstance(given, float) else str(given)
+    return f"{given:.{digits}g}" if isinstance(given, float) else str(given)
 
 
 def counted(number: int, noun: str) -> str:
