@@ -22,6 +22,7 @@ from small_store import (
 from fer_search.errors import StoreError
 from fer_search.tracking import models, registry
 
+pytestmark = pytest.mark.slow
 WRITES = {
     MlflowClient: [
         "create_run", "log_param", "log_batch", "log_dict", "set_terminated", "update_run",
