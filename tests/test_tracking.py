@@ -1,7 +1,11 @@
 import concurrent.futures
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from mlflow import MlflowClient
 
 from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
-from fer_search.tracking import registry, store
+from fer_search.tracking import commands, registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
 
 
@@ -297,3 +301,26 @@ def test_the_client_is_mlflows_own(client):
     assert isinstance(client, MlflowClient)
     assert store.holds(client, store.begin_run(client, "s", {}).info.run_id)
     assert not store.holds(client, "0" * 32)
+
+
+def test_the_run_of_a_command_says_which_it_was(client, monkeypatch):
+    commands.record(client, "export", "nobody opened a run", {})
+    given = client.create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    commands.record(client, "export", "export m.onnx", {"model": "m"})
+    run = client.get_run(given.info.run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "export m.onnx")
+    assert (run.data.tags["fer.command"], run.data.tags["model"]) == ("export", "m")
+
+
+def test_a_refused_command_leaves_its_reason_on_the_run_that_mlflow_opened(client, address):
+    given = client.create_run("0")
+    environment = os.environ | {"MLFLOW_RUN_ID": given.info.run_id, "MLFLOW_TRACKING_URI": address}
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_search", "search", "--sampler=dice"], env=environment,
+        capture_output=True, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 2
+    run = client.get_run(given.info.run_id)
+    assert (run.info.status, run.data.tags["fer.command"]) == ("FAILED", "search")
+    assert "sampler=dice" in run.data.tags["refused"]

@@ -17,7 +17,7 @@ from fer_search.progress import say
 from fer_search.serving import formats
 from fer_search.serving.evaluation import milliseconds_in_turn
 from fer_search.serving.package import load_predictor
-from fer_search.tracking import store
+from fer_search.tracking import commands, store
 from fer_search.tracking.runs import study_run_of
 
 _FACES = 256
@@ -56,6 +56,7 @@ def export(config: ExportConfig) -> None:
         timed = {"Keras": predictor.model.predict_on_batch, config.format: run}
         milliseconds = milliseconds_in_turn(list(timed.values()), [faces[:1]] * len(timed))
         half.replace(target)
+    commands.record(client, "export", f"export {target.name}", {"model": config.model})
     say(f"{target} ({target.stat().st_size / 1e6:.1f} MB): {said}.")
     speeds = zip(timed, milliseconds, strict=True)
     say("One face by itself: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in speeds))

@@ -25,7 +25,7 @@ from fer_search.progress import say, tracked
 from fer_search.serving.annotation import annotate
 from fer_search.serving.faces import FaceFinder, Region
 from fer_search.serving.package import load_predictor
-from fer_search.tracking import store
+from fer_search.tracking import commands, store
 
 COLUMNS = (
     "path", "region", "left", "top", "side", "certainty", "emotion", "probability", *EMOTIONS,
@@ -57,7 +57,7 @@ def predict(config: PredictionConfig) -> None:
     is_table = target.suffix.lower() in (".csv", ".json")
     table = target if is_table else target / "predictions.csv"
     _insist_on_writable(table)
-    store.connect()
+    client = store.connect()
     (model, _), finder = load_predictor(config.model), FaceFinder()
     rows: list[dict[str, Any]] = []
     chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
@@ -70,6 +70,7 @@ def predict(config: PredictionConfig) -> None:
                 _save(annotate(photo.picture, seen), target / _name(photo.path, source))
             rows += seen or [_row(photo)]
     _write(rows, table)
+    commands.record(client, "predict", f"predict {source.name}", {"model": config.model})
     kinds = Counter(row["region"] or "unreadable" for row in rows)
     say(f"{table}: {', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())}")
 

@@ -11,8 +11,8 @@ from fer_search.errors import ConfigError
 from fer_search.progress import say
 from fer_search.reporting.page import render
 from fer_search.study.studies import existing_study
-from fer_search.tracking import store
-from fer_search.tracking.runs import LoggedRun, StudyRun
+from fer_search.tracking import commands, store
+from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.gather import gather
 
 ONE, SEVERAL = "report.html", "comparison.html"
@@ -36,14 +36,8 @@ def report(config: ReportConfig) -> None:
     name = ONE if len(runs) == 1 else SEVERAL
     for run in runs:
         run.log_text(html, name)
-    if store.is_launched():
-        launched = LoggedRun(
-            client, store.begin_run(client, f"report {', '.join(config.study)}", {})
-        )
-        launched.set_tags(
-            {"fer.command": "report", "fer.study_run": ",".join(r.run_id for r in runs)}
-        )
-        launched.end("FINISHED")
+    of_studies = {"fer.study_run": ",".join(run.run_id for run in runs)}
+    commands.record(client, "report", f"report {', '.join(config.study)}", of_studies)
     where = ", ".join(f"run {run.run_id}" for run in runs)
     say(f"Report: {output} ({len(html) / 1e6:.1f} MB), also {name} of {where}")
 
