@@ -56,6 +56,8 @@ def predict(config: PredictionConfig) -> None:
     paths = listed(source)
     is_table = target.suffix.lower() in (".csv", ".json")
     table = target if is_table else target / "predictions.csv"
+    written = {table} if is_table else {table, *(target / _name(path, source) for path in paths)}
+    _insist_on_no_overwriting({source, *paths}, written)
     _insist_on_writable(table)
     client = store.connect()
     (model, _), finder = load_predictor(config.model), FaceFinder()
@@ -105,13 +107,25 @@ def _row(
 
 
 def _name(path: Path, source: Path) -> Path:
-    """Where an annotated picture goes: as its original lies in the source, as a PNG."""
+    """Where an annotated picture goes: as its original lies in the source, as a PNG.
+
+    No two originals share a name: `a.jpg` becomes `a.jpg.png`, and `a.png` stays.
+    """
     base = source if source.is_dir() else source.parent
     try:
         inside = path.relative_to(base)
     except ValueError:  # a CSV may name pictures from anywhere
         inside = Path(*path.parts[1:]) if path.is_absolute() else path
-    return Path(*(part for part in inside.parts if part != "..")).with_suffix(".png")
+    kept = Path(*(part for part in inside.parts if part != ".."))
+    return kept if kept.suffix == ".png" else kept.with_name(f"{kept.name}.png")
+
+
+def _insist_on_no_overwriting(read: set[Path], written: set[Path]) -> None:
+    both = {path.resolve() for path in read} & {path.resolve() for path in written}
+    if both:
+        raise DataError(
+            f"{min(both)} is read, and would be overwritten", hint="name another output=…"
+        )
 
 
 def _insist_on_writable(table: Path) -> None:

@@ -91,12 +91,24 @@ def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos,
     names = sorted(
         str(path.relative_to(tmp_path / "seen")) for path in (tmp_path / "seen").rglob("*.*")
     )
-    assert names == ["crop.png", "face.png", "grey.png", "group/two.png", "predictions.csv"]
+    assert names == [
+        "crop.png", "face.jpg.png", "grey.png", "group/two.png", "predictions.csv",
+    ]  # fmt: skip
     before = np.asarray(Image.open(photos / "face.jpg").convert("RGB"), int)
-    after = np.asarray(Image.open(tmp_path / "seen" / "face.png"), int)
+    after = np.asarray(Image.open(tmp_path / "seen" / "face.jpg.png"), int)
     changed = np.abs(after - before).sum(axis=2) > 60
     assert 0 < changed.mean() < 0.05, "a frame and a label, nothing else"
     assert not changed[300:].any(), "below the face"
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/list.csv"])
+def test_nothing_that_is_read_is_overwritten(asked, photos, tmp_path, output):
+    (photos / "list.csv").write_text("path\ncrop.png\n")
+    source = photos / "list.csv" if output.endswith("csv") else photos
+    before = {path: path.read_bytes() for path in photos.rglob("*.*")}
+    with pytest.raises(DataError, match="would be overwritten"):
+        asked(input=str(source), output=str(tmp_path / output))
+    assert {path: path.read_bytes() for path in photos.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(
