@@ -82,7 +82,7 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
         won = Check(
             gain.lower > policy.min_gain,
             f"macro-F1 {gain.gain:+.4f} against the champion, at least {gain.lower:+.4f} with "
-            f"{policy.confidence:.0%} confidence (needed: more than {policy.min_gain:+g})",
+            f"{100 * policy.confidence:g} % confidence (needed: more than {policy.min_gain:+g})",
         )
         checks = [won, _accuracy(candidate, champion, p, policy), *checks]
         checks += _drops(candidate.evaluation, champion.evaluation, policy)

@@ -86,7 +86,10 @@ def wait_for(condition, seconds=120):
 
 def in_the_middle():
     """One trial is done and the next has reported two epochs."""
-    return any(t.number >= 1 and len(t.intermediate_values) >= 2 for t in trials())
+    return any(
+        t.number >= 1 and t.state.name == "RUNNING" and len(t.intermediate_values) >= 2
+        for t in trials()
+    )
 
 
 def mid_trial(process):
@@ -118,7 +121,7 @@ def assert_whole():
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search):
-    process = search()
+    process = search(epochs=24)  # long enough not to end while it is being killed
     (worker,) = mid_trial(process)
     worker.kill()
     assert process.wait(200) == 0

@@ -267,6 +267,17 @@ def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, st
     assert now["previous"] == champion.tags["promotion.replaced"] != now["champion"]
 
 
+def test_a_champion_that_was_not_beaten_is_not_replaced(client, study_run):
+    """Two promotions that overlap: the second was compared with the champion before the first."""
+    first, second, third = (version_of(client, study_run, "late", n)[1] for n in (1, 2, 3))
+    registry.crown(client, "late", first, "")
+    registry.crown(client, "late", second, first)
+    for beaten in (first, ""):
+        with pytest.raises(StoreError, match=f"is version {second} now"):
+            registry.crown(client, "late", third, beaten)
+    assert aliases(client, "late") == {"champion": second, "previous": first}
+
+
 def test_a_champion_made_by_hand_keeps_the_previous_one_made_by_hand(client, study_run):
     first, second = (version_of(client, study_run, "hand", n)[1] for n in (1, 2))
     client.set_registered_model_alias("hand", "champion", second)

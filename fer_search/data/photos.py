@@ -46,4 +46,4 @@ def _column(table: Path) -> list[Path]:
         raise DataError(f"{table} has no column {_COLUMN!r}, but {', '.join(names) or 'nothing'}")
     if not rows:
         raise DataError(f"{table} has no rows")
-    return [table.parent / str(row[_COLUMN]) for row in rows]
+    return [table.parent / (row[_COLUMN] or "") for row in rows]

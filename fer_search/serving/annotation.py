@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 _FRAME, _INK = "#d55e00", "#ffffff"
 _SMALLEST = 320
-"""Shorter side to which small pictures are enlarged, so that words can be read."""
+"""Shorter side to which small pictures are enlarged, so that words can be read …"""
+_LARGEST = 2000
+"""… and longer side to which none is enlarged."""
 
 
 def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.Image:
@@ -19,7 +21,7 @@ def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.I
         picture: Any.
         rows: `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
     """
-    scale = max(1.0, _SMALLEST / min(picture.size))
+    scale = max(1.0, min(_SMALLEST / min(picture.size), _LARGEST / max(picture.size)))
     size = round(scale * picture.width), round(scale * picture.height)
     drawn = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(drawn)

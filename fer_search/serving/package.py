@@ -167,7 +167,7 @@ def load_predictor(uri: str) -> tuple[Any, str]:
     try:
         loaded = mlflow.pyfunc.load_model(uri)
         model = loaded.unwrap_python_model()
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ValueError, TypeError, ImportError) as error:
         raise StoreError(
             f"the model {uri} can not be loaded: {str(error).strip().splitlines()[0]}",
             hint="promote one first (-e promote), or name another one with model=models:/NAME/N",

@@ -107,13 +107,27 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None
         return None
 
 
-def crown(client: MlflowClient, name: str, version: str) -> None:
+def crown(client: MlflowClient, name: str, version: str, beaten: str | None = None) -> None:
     """Make a version the champion, and the champion before it `previous`.
 
+    Args:
+        client: Of the store.
+        name: In the registry.
+        version: Its number.
+        beaten: Number of the champion that it was compared with, empty if there was none; None
+            replaces whichever is the champion.
+
     Raises:
-        StoreError: If the version is gone or being deleted; the champion is the one before then.
+        StoreError: If another version has become the champion, or if the version is gone or being
+            deleted; the champion is the one before then.
     """
     before = by_alias(client, name, CHAMPION)
+    now = str(before.version) if before else ""
+    if beaten is not None and now not in (beaten, version):
+        raise StoreError(
+            f"the champion of {name!r} was {beaten or 'nobody'} and is version {now or 'none'} now",
+            hint="promote again, to be compared with that one",
+        )
     if before is None or str(before.version) != version:
         replaced = str(before.version) if before else ""
         if not _is_crowned(client, name, version, replaced):

@@ -33,6 +33,8 @@ def export(config: ExportConfig) -> None:
         ExportFailed: If a probability differs by more than `tolerance`.
     """
     client, target = store.connect(), Path(config.output)
+    if target.is_dir():
+        raise DataError(f"output={target} is a folder", hint="name a file in it")
     runtime.configure("float32")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -82,8 +82,8 @@ def _opened(path: Path, finder: FaceFinder) -> _Photo:
         picture = upright(path.read_bytes())
     except DataError as error:
         return _Photo(path, error=error.message)
-    except OSError as error:
-        return _Photo(path, error=f"can not be read: {error.strerror}")
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        return _Photo(path, error=f"can not be read: {getattr(error, 'strerror', error)}")
     return _Photo(path, picture, finder.regions(picture))
 
 
@@ -98,7 +98,8 @@ def _answers(photos: Sequence[_Photo], model: Any, views: int) -> np.ndarray:
 def _row(
     photo: _Photo, region: Region | None = None, answer: np.ndarray | None = None
 ) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"path": str(photo.path), "error": photo.error}
+    path = os.fsencode(photo.path).decode("utf-8", "backslashreplace")  # names may be no text
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"path": path, "error": photo.error}
     if region is not None and answer is not None:
         row |= dataclasses.asdict(region)
         row |= {"emotion": EMOTIONS[answer.argmax()], "probability": round(float(answer.max()), 4)}
@@ -116,12 +117,12 @@ def _name(path: Path, source: Path) -> Path:
         inside = path.relative_to(base)
     except ValueError:  # a CSV may name pictures from anywhere
         inside = Path(*path.parts[1:]) if path.is_absolute() else path
-    kept = Path(*(part for part in inside.parts if part != ".."))
+    kept = Path(*([part for part in inside.parts if part != ".."] or ["unnamed"]))
     return kept if kept.suffix == ".png" else kept.with_name(f"{kept.name}.png")
 
 
 def _insist_on_no_overwriting(read: set[Path], written: set[Path]) -> None:
-    both = {path.resolve() for path in read} & {path.resolve() for path in written}
+    both = {path.absolute() for path in read} & {path.absolute() for path in written}
     if both:
         raise DataError(
             f"{min(both)} is read, and would be overwritten", hint="name another output=…"

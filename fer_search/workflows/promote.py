@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from fer_search import runtime
 from fer_search.config import PromotionConfig
 from fer_search.data.splits import Split
-from fer_search.errors import PromotionRefused
+from fer_search.errors import FerSearchError, PromotionRefused
 from fer_search.figures import promotion as figures
 from fer_search.gate import Decision, Measured, decide
 from fer_search.progress import say
@@ -59,14 +59,16 @@ def promote(config: PromotionConfig) -> None:
                 + "\n".join(f"  {reason}" for reason in decision.reasons),
                 hint="search on, or ask for less with min_gain=…, max_f1_drop=…, confidence=…",
             )
-        run.set_tags({"decision": WOULD if config.dry_run else PROMOTED})
         if config.dry_run:
+            run.set_tags({"decision": WOULD})
             say(f"{name} {candidate} would become the champion; dry_run=true changed nothing.")
             return
         version = str(candidate.version.version)
         registry.find(client, name, version)  # it may be deleted by now
         _describe(run, candidate, champion, decision)
-        registry.crown(client, name, version)
+        beaten = str(champion.version.version) if champion else ""
+        registry.crown(client, name, version, beaten)
+        run.set_tags({"decision": PROMOTED})
     say(f"{name} {candidate} is now the champion: models:/{name}@{CHAMPION}")
     if champion:
         say(f"The one before, {champion}, is models:/{name}@{PREVIOUS} now.")
@@ -188,12 +190,13 @@ def _describe(
 def _roll_back(client: store.Client, config: PromotionConfig) -> None:
     name = config.registered_model
     champion, before = registry.champions(client, name)
+    Contestant(client, before).check_files()
     if config.dry_run:
         say(f"Version {before.version} of {name} would replace {champion.version} again.")
         return
     with _run(client, config, f"roll back {name}") as run:
-        run.set_tags({"decision": ROLLED_BACK, "champion": before.version})
         registry.restore(client, name, before.version)
+        run.set_tags({"decision": ROLLED_BACK, "champion": before.version})
         tags = {"promotion.rolled_back_at": _now(), "promotion.rolled_back_run": run.run_id}
         registry.tag(client, name, champion.version, tags)
     say(f"{name} version {before.version} is the champion again: models:/{name}@{CHAMPION}")
@@ -212,6 +215,8 @@ def _run(client: store.Client, config: PromotionConfig, title: str) -> Iterator[
         run.end("FINISHED")
         raise
     except BaseException as error:
+        if isinstance(error, FerSearchError):
+            run.set_tags({"decision": REFUSED, "reason": error.message})
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     run.end("FINISHED")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos,
     changed = np.abs(after - before).sum(axis=2) > 60
     assert 0 < changed.mean() < 0.05, "a frame and a label, nothing else"
     assert not changed[300:].any(), "below the face"
+
+
+def test_odd_names_and_empty_cells_cost_a_row_not_the_run(asked, photos, tmp_path):
+    (photos / "list.csv").write_text("who,path\nx,\ny,a\0b.png\nz\nw,crop.png\n")
+    asked(input=str(photos / "list.csv"), output=str(tmp_path / "seen"))
+    (tmp_path / "odd").mkdir()
+    (photos / "crop.png").rename(tmp_path / "odd" / os.fsdecode(b"caf\xe9.png"))
+    asked(input=str(tmp_path / "odd"), output=str(tmp_path / "out.csv"))
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert row["path"].endswith("caf\\xe9.png")
+    assert row["error"] == ""
 
 
 @pytest.mark.parametrize("output", ["photos", "photos/list.csv"])
