@@ -27,6 +27,8 @@ class Version:
     """Name of the study that registered it; empty if none did."""
     uses: tuple[str, ...] = ()
     """Aliases that point at it, and its stage if it has one in use."""
+    location: str = ""
+    """Where its files are, if `source` is another version, whose address does not say it."""
 
     def __str__(self) -> str:
         return f"{self.name} version {self.number}"
@@ -38,7 +40,8 @@ class Version:
 
     def loads(self, model_id: str, run_id: str) -> bool:
         """Tell whether it may load a logged model of a run (empty if not known), by any address."""
-        return model_id in self.source or bool(run_id and self.run_id == run_id)
+        is_of_run = self.run_id == run_id or self.source.startswith(f"runs:/{run_id}/")
+        return model_id in self.source or model_id in self.location or bool(run_id and is_of_run)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

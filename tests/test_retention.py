@@ -127,6 +127,18 @@ def test_a_version_is_known_to_load_a_model_by_any_address(source, run_id, loads
     assert found.loads("m-1f", "") == ("m-1f" in source)
 
 
+def test_a_version_without_a_run_is_known_by_the_run_or_the_files_that_it_names():
+    of_run = Version(name="mine", number="1", source="runs:/run/model")
+    assert of_run.loads("m-1f", "run")
+    assert not of_run.loads("m-1f", "other")
+    assert not of_run.loads("m-1f", "")
+    of_version = Version(
+        name="mine", number="1", source="models:/fer-emotion/3", location="/models/m-1f/artifacts"
+    )
+    assert of_version.loads("m-1f", "")
+    assert not of_version.loads("m-2f", "run")
+
+
 names = st.sampled_from(["fer-emotion", "other"])
 versions = st.builds(
     Version, name=names, number=st.integers(1, 9).map(str),

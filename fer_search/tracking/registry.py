@@ -189,12 +189,17 @@ def versions(client: MlflowClient, condition: str | None = None) -> list[Version
     aliases = {  # a search tells none
         name: client.get_registered_model(name).aliases for name in {each.name for each in found}
     }
-    return [_version(each, aliases[each.name]) for each in found]
+    return [_version(client, each, aliases[each.name]) for each in found]
 
 
 def versions_of(client: MlflowClient, model_id: str, run_id: str) -> list[Version]:
     """List the versions that load a logged model of a run."""
-    conditions = (f"source_path LIKE '%{model_id}%'", f"run_id = '{run_id}'")
+    conditions = (
+        f"source_path LIKE '%{model_id}%'",
+        f"run_id = '{run_id}'",
+        f"source_path LIKE 'runs:/{run_id}/%'",
+        "source_path LIKE 'models:/%/%'",  # other versions, whichever they load
+    )
     found = {str(each): each for one in conditions for each in versions(client, one)}
     return [each for each in found.values() if each.loads(model_id, run_id)]
 
@@ -241,7 +246,7 @@ def _is_crowned(client: MlflowClient, name: str, version: str, replaced: str) ->
         return False
 
 
-def _version(version: ModelVersion, aliases: Mapping[str, str]) -> Version:
+def _version(client: MlflowClient, version: ModelVersion, aliases: Mapping[str, str]) -> Version:
     uses = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
     if version.current_stage in _STAGES_IN_USE:
         uses.append(version.current_stage)
@@ -252,7 +257,21 @@ def _version(version: ModelVersion, aliases: Mapping[str, str]) -> Version:
         run_id=version.run_id or "",
         study=version.tags.get("study", ""),
         uses=tuple(uses),
+        location=_location(client, version),
     )
+
+
+def _location(client: MlflowClient, version: ModelVersion) -> str:
+    """Where the files of a version are that was made of another one (`models:/NAME/N`)."""
+    kind, _, address = str(version.source).partition(":/")
+    if kind != "models" or "/" not in address:
+        return ""
+    try:
+        return str(client.get_model_version_download_uri(version.name, version.version))
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        return ""
 
 
 def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:

@@ -243,7 +243,21 @@ def register_run(client, model):
     client.create_model_version("runs", f"runs:/{model.run_id}/m", run_id=model.run_id)
 
 
-@pytest.mark.parametrize("register", [register_copy, register_path, register_run])
+def register_version(client, model):
+    mlflow.register_model(f"models:/{NAME}/{VERSIONS[model.trial]}", "versions")
+    client.set_registered_model_alias("versions", "production", "1")
+    assert loads("models:/versions@production")
+
+
+def register_address_of_run(client, model):
+    client.create_registered_model("addresses")
+    client.create_model_version("addresses", f"runs:/{model.run_id}/{model.name}")
+
+
+@pytest.mark.parametrize(
+    "register",
+    [register_copy, register_path, register_run, register_version, register_address_of_run],
+)
 def test_what_others_registered_under_any_name_and_address_stays(client, register):
     one = stored(client)[1]
     register(client, one)

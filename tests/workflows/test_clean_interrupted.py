@@ -204,7 +204,7 @@ def meet(client, monkeypatch, model, *counts):
         pytest.param((1, 99), ("refused", "deleted"), id="promoted_after_the_mark"),
         pytest.param((0, 3), ("crowned", "kept"), id="marked_after_the_alias"),
         pytest.param((1, 3, 4, 2), ("refused", "kept"), id="both_step_back"),
-        pytest.param((5, 3), ("refused", "deleted"), id="alias_after_the_look"),
+        pytest.param((7, 3), ("refused", "deleted"), id="alias_after_the_look"),
     ],
 )
 def test_a_promotion_and_a_deletion_at_once_leave_a_champion_with_files(
@@ -216,7 +216,7 @@ def test_a_promotion_and_a_deletion_at_once_leave_a_champion_with_files(
 @pytest.mark.slow
 def test_however_a_promotion_and_a_deletion_meet_the_champion_has_files(client, monkeypatch):
     outcomes = set()
-    for counts in itertools.product(range(1, 7), range(1, 6), (1, 2, 4)):
+    for counts in itertools.product(range(1, 9), range(1, 6), (1, 2, 4)):
         study = "-".join(map(str, counts))
         begin_study(client, study, {0: (0.5, SMALL, True)})
         (model,) = models.inventory(client, study)
