@@ -295,9 +295,12 @@ class Study:
 
 def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
     lease = trial.user_attrs.get(leases.ATTRIBUTE) or {}
+    held = is_held(trial)
+    is_waiting = trial.state in UNFINISHED and not held  # given back, or left by a dead process
+    started = None if is_waiting else trial.datetime_start
     return TrialPoint(
         number=trial.number,
-        state="RUNNING" if is_held(trial) else trial.state.name,
+        state="RUNNING" if held else "WAITING" if is_waiting else trial.state.name,
         value=trial.value if trial.state in FINISHED and trial.values else None,
         params=settled | trial.params,
         curve=trial.intermediate_values,
@@ -305,6 +308,6 @@ def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
         failure={k: v for k, v in trial.user_attrs.items() if k.startswith("failure.")},
         run_id=trial.user_attrs.get("run_id"),
         progress=lease.get("progress"),
-        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        started=started.timestamp() if started else None,
         ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )

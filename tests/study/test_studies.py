@@ -85,7 +85,8 @@ def test_a_trial_that_was_given_back_is_the_same_when_taken_again():
     trial.report(epoch_of(1))
     trial.run_id = "mine"
     assert trial.give_back()
-    assert study.points()[1].state == "WAITING"
+    waiting = study.points()[1]
+    assert (waiting.state, waiting.started) == ("WAITING", None), "it costs until now"
     again = reopened().take()
     second = suggest(again.hyperparameters, search=study.search, seed=again.seed)
     assert (again.number, again.run_id, second) == (1, "mine", first)
@@ -152,7 +153,10 @@ def test_a_trial_of_a_live_process_is_left_alone_and_of_a_dead_one_taken_over():
     assert other.number == 1
     assert study.take_number(0) is None
     other.complete(result())
+    assert study.points()[0].state == "RUNNING"
     _kill(process)
+    left = study.points()[0]
+    assert (left.state, left.started) == ("WAITING", None), "nobody trains it"
     trial = study.take()
     assert (trial.number, trial.takeovers) == (0, 1)
     trial.complete(result())

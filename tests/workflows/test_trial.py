@@ -15,6 +15,7 @@ from fer_search.data.splits import split
 from fer_search.data.synthetic import draw
 from fer_search.errors import DataError, StudyStopped, TrialFailed
 from fer_search.serving.package import load_keras
+from fer_search.study import leases
 from fer_search.study.studies import create_study, open_storage
 from fer_search.study.trial import TrialPruned
 from fer_search.tracking import store
@@ -142,6 +143,31 @@ def test_a_delivery_cut_short_is_finished_by_the_next_start(
     assert run.info.status == "FINISHED"
     assert states(study)[0] == "COMPLETE"
     assert len(study_run.client.search_model_versions("name='fer-emotion'")) == 1
+    assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
+
+
+@pytest.mark.slow
+def test_what_a_process_spooled_before_it_was_killed_is_told_and_delivered(
+    study, study_run, splits, monkeypatch
+):
+    def killed(trial):
+        """Leave the trial RUNNING, with the lease of a process that is gone."""
+        lease = trial._stop_beating()
+        gone = lease | {"pid_start": lease["pid_start"] - 100}
+        assert leases.swap(trial._storage, trial._id, lease, gone)
+        raise SystemExit
+
+    trial = study.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "system_metrics", lambda *_: contextlib.nullcontext())
+        patch.setattr(worker, "deliver", lambda *_: killed(trial))
+        patch.setattr(type(trial), "give_back", lambda _: False)
+        with pytest.raises(SystemExit):
+            worker.run_trial(trial, splits, study, study_run)
+    deliver_left(study, study_run)
+    assert states(study)[0] == "COMPLETE"
+    (run,) = trial_runs(study_run)
+    assert run.info.status == "FINISHED"
     assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
 
 
