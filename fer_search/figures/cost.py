@@ -20,6 +20,7 @@ _STATES = {
     "PRUNED": ("pruned", style.ORANGE),
     "FAIL": ("failed", style.INK),
     "RUNNING": ("running", style.GREEN),
+    "WAITING": ("waiting", style.GREY),
 }
 
 
@@ -86,7 +87,7 @@ def epochs_by_trial(trials: Sequence[TrialPoint], most: int) -> Figure:
     axes.margins(y=0.08)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     style.count_below(axes, "trial", 0, max((trial.number for trial in trials), default=0))
-    style.legend(axes, n_columns=5)
+    style.legend(axes, n_columns=6)
     if not trials:
         style.note(axes, "no trial yet")
     return figure

@@ -26,7 +26,13 @@ _PARAMETERS = 4
 """Columns for parameters in the table of the best trials."""
 _LONGEST_REASON = 400
 """Characters of a failure's message that are shown."""
-_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+_STATES = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +175,7 @@ def cost(findings: Findings) -> Table:
             f"{part.trials:,}",
             f"{part.epochs:,}",
             duration(part.seconds),
-            duration(part.seconds / part.epochs if part.epochs else None),
+            duration(part.seconds / part.epochs if part.seconds and part.epochs else None),
             share(part.seconds / whole.seconds) if whole.seconds else MISSING,
         )
         for name, part in {**parts, "all": whole}.items()

@@ -65,6 +65,15 @@ def test_cost_is_told_by_how_trials_ended(whole):
     ]
 
 
+def test_waiting_trials_have_a_row_so_that_the_rows_sum_up(whole):
+    waiting = dataclasses.replace(trial(4, "WAITING"), started=None, ended=None)
+    rows = tables.cost(dataclasses.replace(whole, points=[*whole.points, waiting])).rows
+    assert rows[-2:] == [
+        ("waiting", "1", "5", "0.0 s", "–", "0 %"),
+        ("all", "5", "15", "4 min 0 s", "16 s", "100 %"),
+    ]
+
+
 def test_failures_are_grouped_by_their_reason_and_long_ones_cut(whole):
     again = {"failure.kind": "not_finite", "failure.message": HOSTILE}
     long = {"failure.kind": "out_of_memory", "failure.message": "no room\n" * 200}
