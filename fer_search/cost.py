@@ -53,6 +53,11 @@ def pruning(points: Sequence[TrialPoint], most: int) -> Pruning:
     return Pruning(trained=sum(pruned), expected=expected, saved=saved)
 
 
+def seconds_at_work(points: Sequence[TrialPoint], now: float) -> float:
+    """Time in which any trial ran, until `now`, in seconds since the epoch."""
+    return sum(end - start for start, end in _at_work(points, now))
+
+
 def best_so_far(points: Sequence[TrialPoint], now: float) -> list[tuple[float, int, float]]:
     """Follow the best value of a study over its time at work.
 
@@ -68,20 +73,24 @@ def best_so_far(points: Sequence[TrialPoint], now: float) -> list[tuple[float, i
     """
     finished = [p for p in points if p.state in ("COMPLETE", "PRUNED") and p.ended is not None]
     finished.sort(key=lambda point: (point.ended, point.number))
-    at_work = _united([(p.started, _end(p, now)) for p in points if p.started is not None])
+    spans = _at_work(points, now)
     moments, best = [], float("-inf")
     for n, point in enumerate(finished, start=1):
         if point.state == "COMPLETE" and point.value is not None:
             best = max(best, point.value)
         if best > float("-inf"):
             until = _end(point, now)
-            seconds = sum(min(end, until) - start for start, end in at_work if start < until)
+            seconds = sum(min(end, until) - start for start, end in spans if start < until)
             moments.append((seconds, n, best))
     return moments
 
 
 def _end(point: TrialPoint, now: float) -> float:
     return now if point.ended is None else point.ended
+
+
+def _at_work(points: Sequence[TrialPoint], now: float) -> list[tuple[float, float]]:
+    return _united([(p.started, _end(p, now)) for p in points if p.started is not None])
 
 
 def _united(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

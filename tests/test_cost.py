@@ -1,6 +1,6 @@
 import pytest
 
-from fer_search.cost import best_so_far, cost_of, pruning
+from fer_search.cost import best_so_far, cost_of, pruning, seconds_at_work
 from fer_search.results import TrialPoint
 
 
@@ -47,3 +47,4 @@ def test_the_best_so_far_leaves_pauses_out_and_counts_what_ran_at_once_once():
     ]
     assert best_so_far(trials, now=2000) == [(20, 2, 0.3), (30, 3, 0.3), (45, 4, 0.4)]
     assert best_so_far([], now=0) == []
+    assert seconds_at_work(trials, now=2000) == 20 + 1000

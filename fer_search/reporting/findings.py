@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fer_search.config import SearchConfig
+from fer_search.cost import seconds_at_work
 from fer_search.data.splits import Splits
 from fer_search.results import EpochMetrics, Evaluation, TrialPoint, best_of
 
@@ -118,8 +119,12 @@ class Findings:
 
     @property
     def seconds(self) -> float:
-        """How long the search was at work, over all resumes."""
-        return float(self.facts["seconds_used"])
+        """How long the search was at work, over all resumes.
+
+        The study holds it as of the last trial that ended, and without workers of their own.
+        """
+        used = float(self.facts["seconds_used"])
+        return max(used, seconds_at_work(self.points, self.made))
 
     @property
     def command(self) -> str:

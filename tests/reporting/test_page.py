@@ -86,6 +86,13 @@ def test_other_peoples_text_stays_text(whole, splits):
     assert "validation has come to prefer another trial" in page.text
 
 
+def test_a_study_whose_first_trial_runs_was_at_work(begun):
+    facts = begun.facts | {"seconds_used": 0.0}
+    running = [dataclasses.replace(trial(0, "RUNNING"), started=100.0)]
+    early = dataclasses.replace(begun, facts=facts, points=running, made=100 + 2 * 3600.0)
+    assert "time at work 2.0 h 1 epoch" in Page(render([early])).text
+
+
 def test_studies_side_by_side_have_a_chapter_each_and_missing_pieces_are_said(whole, begun):
     page = Page(render([whole, begun]))
     assert len(set(page.ids)) == len(page.ids)
