@@ -107,6 +107,10 @@ class Findings:
         """Trials that count towards what was asked for."""
         return self.states["COMPLETE"] + self.states["PRUNED"]
 
+    def is_opened_for(self, trial: TrialPoint) -> bool:
+        """Whether the model of a trial was shown the test pictures, by a search or a promotion."""
+        return str(trial.number) in [str(each["trial"]) for each in self.openings]
+
     @property
     def device(self) -> str:
         """What it ran on; empty if that is not known."""

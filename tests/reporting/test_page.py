@@ -86,6 +86,22 @@ def test_other_peoples_text_stays_text(whole, splits):
     assert "validation has come to prefer another trial" in page.text
 
 
+def test_a_test_that_was_opened_is_never_called_unopened(whole):
+    killed_while_testing = dataclasses.replace(whole, tested=None)
+    text = Page(render([killed_while_testing])).text
+    assert "Test was opened for it, but the study run keeps no answers." in text
+    assert "Test was opened, as told below" in text
+    assert not any(said in text for said in ("not been opened", "not opened yet", "before test is"))
+    assert "that were kept" not in text
+    since_promoted = dataclasses.replace(
+        whole,
+        points=[*whole.points, trial(4, "COMPLETE", 0.9)],
+        openings=[*whole.openings, {"trial": 4, "at": "now", "why": "promotion of version 4"}],
+    )
+    text = Page(render([since_promoted])).text
+    assert "prefer another trial, whose answers on test the study run does not keep." in text
+
+
 def test_a_study_whose_first_trial_runs_was_at_work(begun):
     facts = begun.facts | {"seconds_used": 0.0}
     running = [dataclasses.replace(trial(0, "RUNNING"), started=100.0)]
