@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Sequence
 
 from fer_search.config import EMOTIONS, SearchConfig
@@ -191,7 +190,9 @@ def failures(findings: Findings) -> Table:
     for point in findings.points:
         if point.state == "FAIL":
             message = point.failure.get("failure.message", "no reason was recorded")
-            reason = textwrap.shorten(message, _LONGEST_REASON, placeholder=" …")
+            reason = " ".join(message.split())
+            if len(reason) > _LONGEST_REASON:  # anywhere: a path or a list may be one long word
+                reason = reason[: _LONGEST_REASON - 2] + " …"
             kind = point.failure.get("failure.kind", MISSING).replace("_", " ")
             trials.setdefault((kind, reason), []).append(point.number)
     rows = [

@@ -80,8 +80,13 @@ def test_failures_are_grouped_by_their_reason_and_long_ones_cut(whole):
     points = [*whole.points, trial(4, "FAIL", failure=long), trial(5, "FAIL", failure=again)]
     first, second = tables.failures(dataclasses.replace(whole, points=points)).rows
     assert first == ("not finite", HOSTILE, "3, 5")
-    assert second[1].endswith("no room no …")
+    assert second[1].endswith("no room no roo …")
     assert len(second[1]) <= 400
+    path = {"failure.message": "/" + "folder/" * 100 + " is full"}
+    (row,) = tables.failures(
+        dataclasses.replace(whole, points=[trial(0, "FAIL", failure=path)])
+    ).rows
+    assert row[1].startswith("/folder/folder/")
     nameless = tables.failures(dataclasses.replace(whole, points=[trial(0, "FAIL")]))
     assert nameless.rows == [("–", "no reason was recorded", "0")]
 
