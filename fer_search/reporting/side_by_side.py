@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,10 +31,10 @@ class Comparison:
     settings: Table
     """The settings in which they differ."""
     gains: Table | None
-    """The best on test against each of the others; None without common test pictures."""
+    """The best on test against the others that saw the same pictures; None if none did."""
     over_time: Picture
     f1: Picture | None
-    """None without common test pictures."""
+    """None unless all were tested on the same pictures."""
 
 
 def compare(studies: Sequence[Findings]) -> Comparison:
@@ -43,7 +44,11 @@ def compare(studies: Sequence[Findings]) -> Comparison:
         studies: Two to six.
     """
     tested = [each for each in studies if each.tested]
-    is_common = len(tested) > 1 and len({each.facts["test_digest"] for each in tested}) == 1
+    by_pictures: dict[str, list[Findings]] = defaultdict(list)
+    for each in tested:
+        by_pictures[each.facts["test_digest"]].append(each)
+    groups = [group for group in by_pictures.values() if len(group) > 1]
+    is_common = bool(groups) and len(groups[0]) == len(tested)
     evaluations = {each.name: each.tested.evaluation for each in studies if each.tested}
     figure = cost_figures.best_over_time(
         {each.name: each.points for each in studies}, max(each.made for each in studies)
@@ -52,7 +57,7 @@ def compare(studies: Sequence[Findings]) -> Comparison:
         warnings=list(_warnings(studies)),
         results=_results(studies),
         settings=_settings(studies),
-        gains=_gains(tested) if is_common else None,
+        gains=_gains(groups) if groups else None,
         over_time=embedded(figure),
         f1=embedded(model_figures.f1_intervals(evaluations)) if is_common else None,
     )
@@ -136,25 +141,24 @@ def _settings(studies: Sequence[Findings]) -> Table:
     return Table(head=head, rows=rows, texts=len(head))
 
 
-def _gains(studies: Sequence[Findings]) -> Table:
-    """The one with the highest macro-F1 on test against each other one, on the same pictures."""
+def _gains(groups: Sequence[Sequence[Findings]]) -> Table:
+    """In each group, tested on the same pictures, the highest macro-F1 against each other one."""
+    return Table(
+        head=("on test", "gain in macro-F1", "at least", "beyond chance", "McNemar’s p"),
+        rows=[row for group in groups for row in _gains_in(group)],
+    )
+
+
+def _gains_in(studies: Sequence[Findings]) -> Iterator[Sequence[str]]:
     evaluations = [(each.name, each.tested.evaluation) for each in studies if each.tested]
     evaluations.sort(key=lambda pair: -pair[1].macro_f1)
     (leader, ahead), *others = evaluations
-    rows = []
     for name, behind in others:
         gain = macro_f1_gain(ahead, behind, confidence=_CONFIDENCE)
-        verdict = "yes" if gain.lower > 0 else "no"
-        p = mcnemar(ahead, behind)
-        rows.append(
-            (
-                f"{leader} over {name}",
-                f"{gain.gain:+.3f}",
-                f"{gain.lower:+.3f}",
-                verdict,
-                f"{p:.2g}",
-            )
+        yield (
+            f"{leader} over {name}",
+            f"{gain.gain:+.3f}",
+            f"{gain.lower:+.3f}",
+            "yes" if gain.lower > 0 else "no",
+            f"{mcnemar(ahead, behind):.2g}",
         )
-    return Table(
-        head=("on test", "gain in macro-F1", "at least", "beyond chance", "McNemar’s p"), rows=rows
-    )

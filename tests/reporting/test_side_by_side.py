@@ -2,8 +2,10 @@ import dataclasses
 
 import pytest
 from made import answers
+from pages import Page
 
 from fer_search.comparison import macro_f1_gain
+from fer_search.reporting.page import render
 from fer_search.reporting.side_by_side import compare
 
 
@@ -72,6 +74,20 @@ def test_other_test_pictures_forbid_a_comparison_on_them(whole):
         "42 of synthetic (whole), an unknown number of synthetic (other)."
     ]
     assert (comparison.gains, comparison.f1) == (None, None)
+
+
+def test_studies_tested_on_the_same_pictures_are_compared_beside_one_on_others(whole, splits):
+    better = other(whole, tested=answers(splits, skill=1.0))
+    elsewhere = other(
+        whole, facts=whole.facts | {"test_digest": "0"}, settings={"study": "elsewhere"}
+    )
+    studies = [elsewhere, whole, better]
+    comparison = compare(studies)
+    assert [row[0] for row in comparison.gains.rows] == ["other over whole"]
+    assert comparison.f1 is None
+    text = Page(render(studies)).text
+    assert "other over whole" in text
+    assert "No two of these studies" not in text
 
 
 def test_a_study_without_a_score_has_none_to_show(whole, begun):
