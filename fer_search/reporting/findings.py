@@ -16,6 +16,9 @@ from fer_search.cost import seconds_at_work
 from fer_search.data.splits import Splits
 from fer_search.results import EpochMetrics, Evaluation, TrialPoint, best_of
 
+_BACKEND = "tensorflow"
+"""Keras's own default."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Tested:
@@ -132,7 +135,10 @@ class Findings:
 
     @property
     def command(self) -> str:
-        """What starts the same search anew: every setting that is not at its default."""
+        """What starts the same search anew: every setting that is not at its default.
+
+        Keras's backend is none of them, but named by a variable.
+        """
         default, asked = SearchConfig().to_params(), self.search.to_params()
         given = {
             name: value
@@ -140,4 +146,6 @@ class Findings:
             if value != default[name] and name not in ("study", "storage")
         }
         parameters = (part for key, value in given.items() for part in ("-P", f"{key}={value}"))
-        return shlex.join(["mlflow", "run", ".", *parameters])
+        backend = str(self.environment.get("backend", _BACKEND))
+        variable = [] if backend == _BACKEND else [f"KERAS_BACKEND={shlex.quote(backend)}"]
+        return " ".join([*variable, shlex.join(["mlflow", "run", ".", *parameters])])

@@ -102,6 +102,14 @@ def test_a_test_that_was_opened_is_never_called_unopened(whole):
     assert "prefer another trial, whose answers on test the study run does not keep." in text
 
 
+def test_the_command_names_the_backend_if_it_is_not_the_default(whole):
+    def command(**environment):
+        return dataclasses.replace(whole, environment=environment).command
+
+    assert command() == command(backend="tensorflow")
+    assert command(backend="jax") == f"KERAS_BACKEND=jax {command()}"
+
+
 def test_a_study_whose_first_trial_runs_was_at_work(begun):
     facts = begun.facts | {"seconds_used": 0.0}
     running = [dataclasses.replace(trial(0, "RUNNING"), started=100.0)]
