@@ -113,8 +113,12 @@ def plan(models: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
 
 
 def doomed(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The models that go, in the order in which to delete them: unregistered ones first."""
-    return sorted((v for v in verdicts if v.goes), key=lambda verdict: bool(verdict.model.versions))
+    """The models that go, in the order in which to delete them: unregistered ones first.
+
+    What an earlier call began and could not end comes last, so that it keeps nothing else back.
+    """
+    going = [verdict for verdict in verdicts if verdict.goes]
+    return sorted(going, key=lambda verdict: (verdict.model.is_left, bool(verdict.model.versions)))
 
 
 def front(models: Sequence[StoredModel]) -> list[StoredModel]:

@@ -102,6 +102,11 @@ def test_a_deletion_that_was_begun_is_ended_even_if_the_model_was_the_best():
     assert fate(models, keep=1)[1] == "number 1 of its study"
 
 
+def test_a_deletion_that_was_begun_comes_last_because_it_may_fail_again():
+    left, registered = stored(0, 0.2, begun="yesterday: x"), stored(1, 0.3, 10, version(1))
+    assert going([left, registered, stored(2, 0.4), stored(3)], keep=1, versions=True) == [2, 1, 0]
+
+
 def test_a_deletion_that_touched_no_version_yet_is_thought_over():
     best = stored(0, 0.9, 10, version(1), begun="yesterday: x")
     worst = stored(1, 0.1, 10, version(2), begun="yesterday: x")

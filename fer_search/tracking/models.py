@@ -99,6 +99,17 @@ def delete(client: MlflowClient, model: StoredModel, *, versions: bool, why: str
     return ""
 
 
+def is_listed(client: MlflowClient, model_id: str) -> bool:
+    """Tell whether the store has this logged model, not deleted."""
+    try:
+        client.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return False
+    return True
+
+
 def has_files(client: MlflowClient, model_id: str) -> bool:
     """Tell whether a logged model is there, with files."""
     try:

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from fer_search.config import AUTO, CleanConfig
+from fer_search.errors import StoreError
 from fer_search.processes import Launch
 from fer_search.progress import console, say, space
 from fer_search.retention import StoredModel, Verdict, doomed, plan
@@ -67,25 +68,44 @@ def _say_what_next(verdicts: Sequence[Verdict], config: CleanConfig, launch: Lau
 def _carry_out(
     client: store.Client, run: LoggedRun, verdicts: Sequence[Verdict], config: CleanConfig
 ) -> None:
-    """Delete what goes, unregistered models first, and take back what was begun and stays."""
+    """Delete what goes, unregistered models first, and take back what was begun and stays.
+
+    Raises:
+        StoreError: If files can not be deleted. The first one ends all, lest a store that deletes
+            nothing loses its versions; later ones do not keep others back.
+    """
     for name in {v.name for each in verdicts for v in each.model.versions if v.is_ours}:
         registry.repair(client, name)
     for verdict in verdicts:
         if verdict.model.begun and verdict.model.versions and not verdict.goes:
             models.restore(client, verdict.model)
-    deleted = []
+    deleted: list[StoredModel] = []
+    failed: list[StoreError] = []
     for verdict in doomed(verdicts):
         model = verdict.model
-        needed = models.delete(client, model, versions=config.versions, why=verdict.why)
+        name = f"{model.name} of study {model.study}"
+        try:
+            needed = models.delete(client, model, versions=config.versions, why=verdict.why)
+        except (StoreError, store.StoreException) as error:
+            if not models.is_listed(client, model.model_id):
+                say(f"{name} has been deleted by somebody else meanwhile")
+                continue
+            if not (deleted and isinstance(error, StoreError)):
+                raise
+            failed.append(error)
+            say(f"{name} is left: {error.message}")
+            continue
         if needed:
-            say(f"{model.name} of study {model.study} stays after all: {needed}")
+            say(f"{name} stays after all: {needed}")
             continue
         deleted.append(model)
-        say(f"deleted {model.name} of study {model.study}, {model.megabytes:.1f} MB")
+        say(f"deleted {name}, {model.megabytes:.1f} MB")
     freed = sum(model.size for model in deleted) / 1e6
     values = {"models_deleted": len(deleted), "megabytes_freed": freed}
     run.log_metrics(values, step=0, at=time.time())
     say(f"{_sum(deleted)} deleted.")
+    if failed:
+        raise failed[0]
 
 
 @contextlib.contextmanager

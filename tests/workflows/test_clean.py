@@ -343,6 +343,35 @@ def test_a_store_that_does_not_delete_files_is_named(client, monkeypatch, delete
     assert end_state(client) == CLEANED
 
 
+@pytest.mark.parametrize("trial", [1, 3])
+def test_a_model_that_can_not_be_deleted_keeps_no_other_one_back(client, monkeypatch, trial):
+    real, bad = LocalArtifactRepository.delete_artifacts, stored(client)[trial].model_id
+
+    def delete_artifacts(self, path=None):
+        if bad in self.artifact_uri:
+            raise PermissionError(13, "not yours")
+        real(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalArtifactRepository, "delete_artifacts", delete_artifacts)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="not yours"):
+                run_clean(apply=True, versions=True)
+    assert set(stored(client)) == {-1, 0, 2, 4, trial}
+    run_clean(apply=True, versions=True)
+    assert end_state(client) == CLEANED
+
+
+def test_two_at_once_end_as_one(client, monkeypatch, capsys):
+    def other():
+        run_clean(apply=True, versions=True)
+
+    hook(monkeypatch, models, "delete", other)
+    run_clean(apply=True, versions=True)
+    assert end_state(client) == CLEANED
+    assert capsys.readouterr().out.count("deleted by somebody else meanwhile") == 3
+
+
 def test_the_run_of_mlflow_run_is_adopted_even_if_nothing_is_deleted(client, monkeypatch):
     run_id = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
