@@ -58,9 +58,10 @@ def inventory(client: MlflowClient, study: str | None = None) -> list[StoredMode
         found = [model for model in found if model.tags.get("study") == study]
     runs = _trials_and_studies(client, experiments)
     running = {
-        run.data.tags.get(PARENT, run_id)
+        each
         for run_id, run in runs.items()
         if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active"
+        for each in (run_id, run.data.tags.get(PARENT))  # a study run may have a parent, too
     }
     versions = registry.versions(client)
     return [
@@ -130,7 +131,7 @@ def _stored(
     client: MlflowClient,
     model: LoggedModel,
     run: Run | None,
-    running: Container[str],
+    running: Container[str | None],
     versions: Sequence[Version],
 ) -> StoredModel:
     tags = run.data.tags if run else {}

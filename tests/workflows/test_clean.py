@@ -273,10 +273,12 @@ def test_a_version_in_a_stage_that_is_in_use_stays(client):
     assert set(stored(client)) == {-1, 0, 1, 2, 4}
 
 
-@pytest.mark.parametrize("which", ["study", "trial"])
+@pytest.mark.parametrize("which", ["study", "trial", "nested study"])
 def test_a_study_that_runs_is_left_alone(client, which, capsys):
     model = stored(client)[5]
-    run_id = model.study_run_id if which == "study" else model.run_id
+    run_id = model.run_id if which == "trial" else model.study_run_id
+    if which == "nested study":  # as by mlflow.run inside another run
+        client.set_tag(run_id, "mlflow.parentRunId", "0" * 32)
     client.update_run(run_id, status="RUNNING")
     before = kept_bytes()
     run_clean(apply=True, versions=True)
