@@ -54,23 +54,24 @@ def main() -> None:
         if isinstance(error, click.NoSuchOption) and error.ctx:
             known = ", ".join(option.name or "" for option in error.ctx.command.params)
             click.echo(f"Hint: known: {known}", err=True)
+        _explain(error.format_message())
         sys.exit(2)
     except FerSearchError as error:
         click.echo(f"Error: {error}", err=True)
-        _explain(error)
+        _explain(error.message)
         sys.exit(_status(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
 
 
-def _explain(error: FerSearchError) -> None:
+def _explain(message: str) -> None:
     """Leave the reason on the run that `mlflow run` opened, if nothing has adopted it."""
     if "MLFLOW_RUN_ID" in os.environ:
         from fer_search.tracking import commands
 
         with contextlib.suppress(FerSearchError):  # the store may be what was refused
-            commands.explain(sys.argv[1], error.message)
+            commands.explain(sys.argv[1], message)
 
 
 def _status(error: FerSearchError) -> int:

@@ -12,6 +12,7 @@ import datetime
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -44,9 +45,9 @@ STATUS: Mapping[str, str] = {
 """State of a trial -> status of its run. A trial that was given back waits to be taken again."""
 
 PARENT = "mlflow.parentRunId"
-_NUMBER = "optuna.trial_number"
+_STUDY, _NUMBER = "optuna.study", "optuna.trial_number"
 _STATE = "optuna.trial_state"
-_OPENINGS = "test_openings.json"
+_OPENINGS = "test_openings"
 _AT_ONCE = 100
 """Most parameters that MLflow takes in one call."""
 
@@ -160,11 +161,12 @@ class LoggedRun:
     @contextlib.contextmanager
     def _fetched(self, name: str) -> Iterator[Path | None]:
         """A copy of an artifact while the context lasts, None if there is no such file."""
-        if name not in [file.path for file in self.client.list_artifacts(self.run_id)]:
+        folder = str(Path(name).parent) if "/" in name else None
+        if name not in [file.path for file in self.client.list_artifacts(self.run_id, folder)]:
             yield None
             return
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(self.client.download_artifacts(self.run_id, name, folder))
+        with tempfile.TemporaryDirectory() as copies:
+            yield Path(self.client.download_artifacts(self.run_id, name, copies))
 
 
 class TrialRun(LoggedRun):
@@ -225,7 +227,7 @@ class StudyRun(LoggedRun):
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
         if run is None:
-            tags = {PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            tags = {PARENT: self.run_id, _STUDY: study, _NUMBER: str(number)}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
@@ -244,16 +246,19 @@ class StudyRun(LoggedRun):
         Returns:
             How often they have been opened in this study, with this time.
         """
-        openings = self.openings()
-        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        openings.append({"trial": int(trial), "at": when, "why": why})
-        self.log_json(openings, _OPENINGS)
-        self.set_tags({"test_openings": len(openings)})
-        return len(openings)
+        when = datetime.datetime.now(datetime.UTC).isoformat()
+        opening = {"trial": int(trial), "at": when, "why": why}
+        self.log_json(
+            opening, f"{_OPENINGS}/{when}-{uuid.uuid4().hex}.json"
+        )  # two at once: two files
+        openings = len(self.openings())
+        self.set_tags({_OPENINGS: openings})
+        return openings
 
     def openings(self) -> list[dict[str, Any]]:
         """What `open_test` wrote down, in order: `trial`, `at` and `why`."""
-        return self.read_json(_OPENINGS) or []
+        names = [file.path for file in self.client.list_artifacts(self.run_id, _OPENINGS)]
+        return [self.read_json(name) for name in sorted(names)]
 
     def existing(self, run_id: str) -> TrialRun:
         """Address the run of a trial that has one."""
@@ -307,3 +312,9 @@ def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
         return None
     parent = client.get_run(run_id).data.tags.get(PARENT, "")
     return StudyRun(client, client.get_run(parent)) if store.holds(client, parent) else None
+
+
+def place_of(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Say where the run of a trial belongs: `study` and `trial_number`."""
+    tags = client.get_run(run_id).data.tags
+    return {"study": tags[_STUDY], "trial_number": tags[_NUMBER]}

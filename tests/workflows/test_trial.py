@@ -116,7 +116,7 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert score.tags["test_openings"] == "1"
     assert client.get_model_version_by_alias("fer-emotion", "challenger").version == version.version
     finish(study, study_run, splits, timed_out=False)
-    assert len(study_run.read_json("test_openings.json")) == 1, "the same trial was tested twice"
+    assert len(study_run.openings()) == 1, "the same trial was tested twice"
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
