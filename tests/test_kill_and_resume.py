@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 TRIALS = 2
 SMALL = {
     "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
-    "image_sizes": 48, "epochs": 8, "study": "s", "pruner": "none", "sampler": "random",
+    "image_sizes": 48, "epochs": 12, "study": "s", "pruner": "none", "sampler": "random",
 }  # fmt: skip
 
 
@@ -55,6 +55,34 @@ def search(tmp_path, faces):
         for each in family(process.pid):
             each.kill()
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, faces):
+    """What the same search comes to if nobody kills anything."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    options = [f"--{name}={value}" for name, value in SMALL.items()]
+    subprocess.run(
+        [sys.executable, "-m", "fer_search", "search", *options],
+        cwd=folder, check=True, capture_output=True,
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(faces),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        },
+    )  # fmt: skip
+    return numbers(MlflowClient(f"sqlite:///{folder}/mlflow.db"))
+
+
+def numbers(client):
+    """All metrics of the trials' epochs but their speed, by trial, name and epoch."""
+    return {
+        (run.data.tags["optuna.trial_number"], name, metric.step): metric.value
+        for run in client.search_runs(["0"])
+        if "optuna.trial_number" in run.data.tags
+        for name in run.data.metrics
+        if name.startswith("epoch/") and name != "epoch/images_per_second"
+        for metric in client.get_metric_history(run.info.run_id, name)
+    }
 
 
 def family(pid):
@@ -97,9 +125,15 @@ def mid_trial(process):
     return workers(process.pid)
 
 
-def assert_whole():
-    """Exactly N trials, no proposal twice, nothing RUNNING, one tree, every model once."""
+def assert_whole(undisturbed):
+    """Exactly N trials, nothing RUNNING, one tree, every model once, every number as it would be.
+
+    And the trial that was stopped went on where it was.
+    """
     client = MlflowClient()
+    assert numbers(client) == undisturbed
+    resumed = [run.data.tags.get("fer.resumed_after_epoch", 0) for run in client.search_runs(["0"])]
+    assert max(map(int, resumed)) >= 2
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
     assert len(finished) == TRIALS
     assert not [t for t in trials() if t.state.name == "RUNNING"]
@@ -120,12 +154,12 @@ def assert_whole():
     assert len(versions) == len({v.run_id for v in versions}) == len(complete)
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search):
-    process = search(epochs=24)  # long enough not to end while it is being killed
+def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search, undisturbed):
+    process = search()
     (worker,) = mid_trial(process)
     worker.kill()
     assert process.wait(200) == 0
-    assert_whole()
+    assert_whole(undisturbed)
     assert any(t.user_attrs.get("takeovers") == 1 for t in trials())
 
 
@@ -137,7 +171,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search):
         pytest.param(signal.SIGKILL, -9, id="kill-9"),
     ],
 )
-def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, number, status):
+def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, undisturbed, number, status):
     process = search()
     mine = mid_trial(process)
     process.send_signal(number)
@@ -149,19 +183,19 @@ def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, number, status
     (resume,) = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())
     again = search(sys.executable, "-m", "fer_search", *resume.split())
     assert again.wait(200) == 0
-    assert_whole()
+    assert_whole(undisturbed)
 
 
-def test_kill_9_of_all_at_once_is_resumed(search):
+def test_kill_9_of_all_at_once_is_resumed(search, undisturbed):
     process = search()
     for each in [*mid_trial(process), psutil.Process(process.pid)]:
         each.kill()
     process.wait()
     assert search().wait(200) == 0
-    assert_whole()
+    assert_whole(undisturbed)
 
 
-def test_a_killed_launcher_takes_the_search_along(search):
+def test_a_killed_launcher_takes_the_search_along(search, undisturbed):
     command = ("mlflow", "run", str(ROOT), "--env-manager", "local")
     process = search(*command)
     mid_trial(process)
@@ -171,7 +205,7 @@ def test_a_killed_launcher_takes_the_search_along(search):
     assert len([t for t in trials() if t.state.name == "COMPLETE"]) < TRIALS, "it went on"
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert search(*command).wait(200) == 0
-    assert_whole()
+    assert_whole(undisturbed)
 
 
 def output():

@@ -18,6 +18,7 @@ from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.model import classifier, epochs, optimizers
+from fer_search.model.checkpoint import Checkpoint, Progress
 from fer_search.model.memory import memory_permitting
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.trial_config import TrialConfig
@@ -40,6 +41,7 @@ def train(
     on_batch: epochs.OnBatch | None = None,
     model: keras.Model | None = None,
     first_epoch: int = 1,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
@@ -54,6 +56,9 @@ def train(
         on_batch: Called after each batch with epoch, batch and number of batches, from 1.
         model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
+        checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
+            it holds this training already, that goes on from there, and `on_epoch` hears of the
+            last epoch once more.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
@@ -66,42 +71,59 @@ def train(
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
     validation = splits.validation
-    history: list[EpochMetrics] = []
     with memory_permitting(what):
         model = model or fresh_network(config, splits.train)
         batches = _batches(config, splits.train)
-    started = time.perf_counter()
-    for epoch in range(first_epoch, config.epochs + 1):
+        saved = checkpoint.read() if checkpoint else None
+        progress = saved.progress if saved else Progress(phase=first_epoch, changed=first_epoch)
+        optimizer = _compile(model, config, progress.phase, len(batches))
+        if saved:
+            saved.restore(model, optimizer)
+    started = time.perf_counter() - progress.seconds
+    if saved:
+        with optimizer.averaged():
+            on_epoch(progress.history[-1])  # the stop may have come before anyone heard of it
+    while not _is_over(progress, config):
         with memory_permitting(what):
-            if epoch in (first_epoch, config.head_warmup + 1):
+            epoch = progress.epoch + 1
+            if epoch == config.head_warmup + 1 != progress.phase:
                 optimizer = _compile(model, config, epoch, len(batches))
-                changed = epoch
+                progress.phase = progress.changed = epoch
             metrics, weights = epochs.run(
                 model, optimizer, batches, validation, epoch=epoch, on_batch=on_batch
             )
-        history.append(metrics)
-        best = max(history, key=lambda epoch: epoch.val_macro_f1)  # the first of equals
-        if best is metrics:
-            best_weights = weights
+            progress.add(metrics, weights)
+            if config.schedule == "plateau" and _stands_still(progress):
+                optimizer.slow_down(_SLOW_DOWN)
+                progress.changed = epoch
+            progress.seconds = time.perf_counter() - started
+            if checkpoint:
+                checkpoint.write(progress, model, optimizer)
         with optimizer.averaged():
             on_epoch(metrics)
-        if epoch - best.epoch >= config.patience:
-            break
-        if config.schedule == "plateau" and epoch - max(best.epoch, changed) >= _PLATEAU:
-            optimizer.slow_down(_SLOW_DOWN)
-            changed = epoch
-    seconds = time.perf_counter() - started
     with memory_permitting(what):
-        model.set_weights(best_weights)
+        model.set_weights(progress.best_weights)
         stored = classifier.inference_copy(model, config)
         result = TrialResult(
-            epochs=tuple(history),
-            best_epoch=best.epoch,
+            epochs=tuple(progress.history),
+            best_epoch=progress.best.epoch,
             validation=evaluate(stored, validation.images, validation.labels),
-            train_seconds=seconds,
+            train_seconds=progress.seconds,
             model_parameters=stored.count_params(),
         )
     return stored, result
+
+
+def _is_over(progress: Progress, config: TrialConfig) -> bool:
+    if not progress.history:
+        return False
+    return (
+        progress.epoch >= config.epochs or progress.epoch - progress.best.epoch >= config.patience
+    )
+
+
+def _stands_still(progress: Progress) -> bool:
+    return progress.epoch - max(progress.best.epoch, progress.changed) >= _PLATEAU
 
 
 def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fer_search.config import NONE, SearchConfig
 from fer_search.data.splits import Splits
+from fer_search.model.checkpoint import Checkpoint
 from fer_search.model.foreign_training import train_foreign
 from fer_search.model.preview import preview
 from fer_search.model.training import train
@@ -32,24 +34,29 @@ class Plan:
     """What the network sees, for a figure; nothing if that is not known."""
 
 
-def plan(trial: Trial, search: SearchConfig) -> Plan:
+def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
     """Read what the study suggests.
 
     Args:
         trial: Of which the values are asked.
         search: Its study's settings.
+        checkpoint: Where our network's training is kept after each epoch, to go on from there
+            after a kill; what happens in a foreign `fit` nobody can keep.
 
     Raises:
         HyperModelError: If a foreign HyperModel can not be found.
     """
-    return _ours(trial, search) if search.hypermodel == NONE else _foreign(trial, search)
+    return (
+        _ours(trial, search, checkpoint) if search.hypermodel == NONE else _foreign(trial, search)
+    )
 
 
-def _ours(trial: Trial, search: SearchConfig) -> Plan:
+def _ours(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
     config = suggest(trial.hyperparameters, search=search, seed=trial.seed)
+    params = config.to_params()
     return Plan(
-        params=config.to_params(),
-        train=functools.partial(train, config),
+        params=params,
+        train=functools.partial(train, config, checkpoint=Checkpoint(checkpoint, params)),
         pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
     )
 

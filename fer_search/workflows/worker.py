@@ -29,6 +29,9 @@ from fer_search.workflows.plan import plan
 
 log = logging.getLogger(__name__)
 
+RESUMED_TAG = "fer.resumed_after_epoch"
+"""Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
+
 
 def work(config: WorkerConfig) -> None:
     """Take and train trials until the study holds as many as it shall.
@@ -73,21 +76,28 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
 
+    first = None
+
     def on_epoch(epoch: EpochMetrics) -> None:
+        nonlocal first
+        if first is None and epoch.epoch > 1:
+            log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
+            run.set_tags({RESUMED_TAG: epoch.epoch})
+        first = first or epoch.epoch
         if epoch.epoch == 1:
             run.log_params(planned.params)  # a foreign `fit` may have asked for more
         run.log_epoch(epoch)
         trial.report(epoch)  # raises TrialPruned when the pruner says so
 
+    folder = spool.folder_of(study_run.run_id)
     try:
-        planned = plan(trial, study.search)
+        planned = plan(trial, study.search, spool.checkpoint_of(folder, trial.number))
         run.log_params(planned.params)
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
             model, result = planned.train(splits, on_epoch=on_epoch, on_batch=trial.progress)
             views = evaluate_views(
                 model, splits.validation.images, result.validation, study.search.views
             )
-        folder = spool.folder_of(study_run.run_id)
         with spool.lock_of(folder, trial.number):
             spooled = spool.put(
                 folder,
@@ -108,7 +118,9 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
         run.end_as("FAIL", {"failure.kind": failure.kind, "failure.message": failure.message})
     except LeaseLost:
         log.warning("trial %d: this process was silent too long, another has it", trial.number)
+        return
     except BaseException:  # a stop or a bug: the trial goes back into the queue
         if trial.give_back():
             run.end_as("WAITING")
         raise
+    spool.drop_checkpoints(folder, [trial.number])
