@@ -20,8 +20,8 @@ from fer_search.figures import promotion as figures
 from fer_search.gate import Decision, Measured, decide
 from fer_search.progress import say
 from fer_search.tracking import registry, store
+from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.registry import CHAMPION, PREVIOUS
-from fer_search.tracking.runs import LoggedRun
 from fer_search.workflows.contest import Contestant, measure, test_pictures
 
 PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (

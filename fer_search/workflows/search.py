@@ -24,7 +24,8 @@ from fer_search.study import foreign
 from fer_search.study.samplers import PerTrialSampler
 from fer_search.study.studies import Study, create_study, find_study, open_storage
 from fer_search.tracking import store
-from fer_search.tracking.runs import LoggedRun, StudyRun
+from fer_search.tracking.logged_run import LoggedRun
+from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.description import page
