@@ -46,6 +46,7 @@ def main() -> None:
     """Run a command and exit with its status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
     stop_on_signals()
     try:
         commands(standalone_mode=False)
@@ -60,6 +61,15 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         _explain(error.message)
         sys.exit(_status(error))
+    except Exception as error:
+        if not _is_outage(error):
+            raise
+        click.echo(
+            f"Error: the store does not answer any more: {error}\n"
+            "Hint: see that its server runs, then resume; nothing that was trained is lost",
+            err=True,
+        )
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
@@ -72,6 +82,14 @@ def _explain(message: str) -> None:
 
         with contextlib.suppress(FerSearchError):  # the store may be what was refused
             commands.explain(sys.argv[1], message)
+
+
+def _is_outage(error: Exception) -> bool:
+    if "mlflow" not in sys.modules:
+        return False
+    from fer_search.tracking.outage import is_outage
+
+    return is_outage(error)
 
 
 def _status(error: FerSearchError) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import requests
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -206,6 +208,67 @@ def test_a_killed_launcher_takes_the_search_along(search, undisturbed):
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert search(*command).wait(200) == 0
     assert_whole(undisturbed)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A function that starts MLflow's server at one address on the store of this test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+
+    def start():
+        with (tmp_path / "server.txt").open("a") as log:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1",
+                    f"--backend-store-uri=sqlite:///{tmp_path}/mlflow.db",
+                    f"--default-artifact-root={tmp_path}/mlruns",
+                ],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        started.append(process)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        return process
+
+    yield f"http://127.0.0.1:{port}", start
+    for process in started:
+        kill_family(process)
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def kill_family(process):
+    for each in [*family(process.pid), process]:
+        each.kill()
+    process.wait()
+
+
+def test_a_tracking_server_that_is_away_for_a_while_loses_nothing(
+    search, undisturbed, server, monkeypatch
+):
+    address, start = server
+    first = start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    process = search()
+    mid_trial(process)
+    kill_family(first)
+    reported = max(len(trial.intermediate_values) for trial in trials()[1:])
+    wait_for(lambda: max(len(t.intermediate_values) for t in trials()[1:]) >= reported + 2)
+    start()
+    assert process.wait(200) == 0
+    assert numbers(MlflowClient()) == undisturbed
+    for run in MlflowClient().search_runs(["0"], "tags.`optuna.trial_number` = '1'"):
+        history = MlflowClient().get_metric_history(run.info.run_id, "epoch/val_macro_f1")
+        assert [metric.step for metric in history] == sorted({metric.step for metric in history})
+        times = [metric.timestamp for metric in history]
+        assert times == sorted(set(times)), "those that waited have the times at which they ended"
 
 
 def output():

@@ -87,6 +87,8 @@ class Checkpoint:
         self._file = file
         made_by = {"keras": keras.__version__, "backend": keras.config.backend()}
         self._about = json.loads(json.dumps({**about, **made_by}))
+        self.epoch_read = 0
+        """The epoch from which `read` lets training go on; 0 if from none."""
 
     def read(self) -> Saved | None:
         """Read what was written last; None, with a warning if that is a loss, if it is no use."""
@@ -107,6 +109,7 @@ class Checkpoint:
             return None
         facts["progress"]["history"] = [EpochMetrics(**e) for e in facts["progress"]["history"]]
         progress = Progress(**facts["progress"], best_weights=best)
+        self.epoch_read = progress.epoch
         return Saved(progress, network, optimizer)
 
     def write(self, progress: Progress, model: keras.Model, optimizer: keras.Optimizer) -> None:

@@ -57,8 +57,8 @@ def train(
         model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
         checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
-            it holds this training already, that goes on from there, and `on_epoch` hears of the
-            last epoch once more.
+            it holds this training already, that goes on from there, and `on_epoch` hears of its
+            epochs once more.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
@@ -82,7 +82,8 @@ def train(
     started = time.perf_counter() - progress.seconds
     if saved:
         with optimizer.averaged():
-            on_epoch(progress.history[-1])  # the stop may have come before anyone heard of it
+            for metrics in progress.history:  # the stop may have come before they were heard of
+                on_epoch(metrics)
     while not _is_over(progress, config):
         with memory_permitting(what):
             epoch = progress.epoch + 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -48,15 +47,17 @@ class TrialRun(LoggedRun):
     def log_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch; one that was logged before a restart stays as it was."""
         if epoch.epoch > self._logged_epochs:
-            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=time.time())
+            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=epoch.ended_at)
+            self._logged_epochs = epoch.epoch
 
     def epochs(self) -> list[EpochMetrics]:
         """Read back the epochs that were logged, in order; what is not known is NaN."""
         values: dict[int, dict[str, float]] = {}
-        names = [field.name for field in dataclasses.fields(EpochMetrics) if field.name != "epoch"]
+        names = {field.name for field in dataclasses.fields(EpochMetrics)} - {"epoch", "ended_at"}
         for name in names:
             for metric in self.client.get_metric_history(self.run_id, f"epoch/{name}"):
-                values.setdefault(metric.step, dict.fromkeys(names, np.nan))[name] = metric.value
+                known = values.setdefault(metric.step, dict.fromkeys(names, np.nan))
+                known |= {name: metric.value, "ended_at": metric.timestamp / 1000}
         return [EpochMetrics(epoch=epoch, **values[epoch]) for epoch in sorted(values)]
 
     def end_as(self, state: str, tags: Mapping[str, str] | None = None) -> None:

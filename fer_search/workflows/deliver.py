@@ -32,6 +32,8 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
         tell: Tells Optuna; called once the metrics are safe.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
+    for epoch in result.epochs:
+        run.log_epoch(epoch)  # unless it was
     final = result.validation.metrics("val") | {
         "best_epoch": result.best_epoch,
         "train_seconds": result.train_seconds,

@@ -32,6 +32,8 @@ class Plan:
     """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does."""
     pictures: Callable[[Splits], dict[str, np.ndarray]]
     """What the network sees, for a figure; nothing if that is not known."""
+    checkpoint: Checkpoint | None = None
+    """Where training is kept after each epoch; None for a foreign `fit`, which nobody can keep."""
 
 
 def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
@@ -40,8 +42,7 @@ def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
     Args:
         trial: Of which the values are asked.
         search: Its study's settings.
-        checkpoint: Where our network's training is kept after each epoch, to go on from there
-            after a kill; what happens in a foreign `fit` nobody can keep.
+        checkpoint: File for `Plan.checkpoint`.
 
     Raises:
         HyperModelError: If a foreign HyperModel can not be found.
@@ -51,13 +52,15 @@ def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
     )
 
 
-def _ours(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
+def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
     config = suggest(trial.hyperparameters, search=search, seed=trial.seed)
     params = config.to_params()
+    checkpoint = Checkpoint(file, params)
     return Plan(
         params=params,
-        train=functools.partial(train, config, checkpoint=Checkpoint(checkpoint, params)),
+        train=functools.partial(train, config, checkpoint=checkpoint),
         pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
+        checkpoint=checkpoint,
     )
 
 
