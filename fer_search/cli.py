@@ -62,13 +62,10 @@ def main() -> None:
         _explain(error.message)
         sys.exit(_status(error))
     except Exception as error:
-        if not _is_outage(error):
+        said = _surroundings(error)
+        if not said:
             raise
-        click.echo(
-            f"Error: the store does not answer any more: {error}\n"
-            "Hint: see that its server runs, then resume; nothing that was trained is lost",
-            err=True,
-        )
+        click.echo(f"Error: {said}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
@@ -84,12 +81,20 @@ def _explain(message: str) -> None:
             commands.explain(sys.argv[1], message)
 
 
-def _is_outage(error: Exception) -> bool:
+def _surroundings(error: Exception) -> str:
+    """What to say of an error that is nobody's bug; nothing if it is one."""
     if "mlflow" not in sys.modules:
-        return False
-    from fer_search.tracking.outage import is_outage
+        return ""
+    from fer_search.tracking.outage import is_full, is_outage
 
-    return is_outage(error)
+    if is_full(error):
+        return f"the disk is full: {error}\nHint: make room, then resume; what is done is kept"
+    if is_outage(error):
+        return (
+            f"the store does not answer any more: {error}\n"
+            "Hint: see that its server runs, then resume; what is done is kept"
+        )
+    return ""
 
 
 def _status(error: FerSearchError) -> int:

@@ -36,6 +36,8 @@ class Progress:
     """As `keras.Model.get_weights` gave them after the best epoch."""
     seconds: float = 0.0
     """Spent on training so far."""
+    parts: int = 1
+    """In how many parts a batch goes through memory."""
 
     @property
     def epoch(self) -> int:
@@ -90,8 +92,12 @@ class Checkpoint:
         self.epoch_read = 0
         """The epoch from which `read` lets training go on; 0 if from none."""
 
-    def read(self) -> Saved | None:
-        """Read what was written last; None, with a warning if that is a loss, if it is no use."""
+    def read(self, parts: int = 1) -> Saved | None:
+        """Read what was written last; None, with a warning if that is a loss, if it is no use.
+
+        Args:
+            parts: A training with fewer parts to a batch is no use: it took too much memory.
+        """
         try:
             with self._file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].item())
@@ -106,6 +112,8 @@ class Checkpoint:
             return None
         if facts["about"] != self._about:
             log.warning("%s is of another training, which begins anew", self._file)
+            return None
+        if facts["progress"]["parts"] < parts:
             return None
         facts["progress"]["history"] = [EpochMetrics(**e) for e in facts["progress"]["history"]]
         progress = Progress(**facts["progress"], best_weights=best)

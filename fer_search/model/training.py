@@ -42,6 +42,7 @@ def train(
     model: keras.Model | None = None,
     first_epoch: int = 1,
     checkpoint: Checkpoint | None = None,
+    parts: int = 1,
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
@@ -59,6 +60,8 @@ def train(
         checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
             it holds this training already, that goes on from there, and `on_epoch` hears of its
             epochs once more.
+        parts: In how many parts, at least, a batch goes through memory; the gradients of the parts
+            are averaged.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
@@ -70,13 +73,16 @@ def train(
         DataError: If an emotion has no training pictures.
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
+    what += f", in {parts} parts" if parts > 1 else ""
     validation = splits.validation
     with memory_permitting(what):
         model = model or fresh_network(config, splits.train)
-        batches = _batches(config, splits.train)
-        saved = checkpoint.read() if checkpoint else None
-        progress = saved.progress if saved else Progress(phase=first_epoch, changed=first_epoch)
-        optimizer = _compile(model, config, progress.phase, len(batches))
+        saved = checkpoint.read(parts) if checkpoint else None
+        fresh = Progress(phase=first_epoch, changed=first_epoch, parts=parts)
+        progress = saved.progress if saved else fresh
+        parts = progress.parts
+        batches = _batches(config, splits.train, parts)
+        optimizer = _compile(model, config, progress.phase, len(batches), parts)
         if saved:
             saved.restore(model, optimizer)
     started = time.perf_counter() - progress.seconds
@@ -88,7 +94,7 @@ def train(
         with memory_permitting(what):
             epoch = progress.epoch + 1
             if epoch == config.head_warmup + 1 != progress.phase:
-                optimizer = _compile(model, config, epoch, len(batches))
+                optimizer = _compile(model, config, epoch, len(batches), parts)
                 progress.phase = progress.changed = epoch
             metrics, weights = epochs.run(
                 model, optimizer, batches, validation, epoch=epoch, on_batch=on_batch
@@ -169,11 +175,11 @@ def start_afresh(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def _batches(config: TrialConfig, split: Split) -> Batches:
+def _batches(config: TrialConfig, split: Split, parts: int) -> Batches:
     return Batches(
         split.images,
         split.labels,
-        batch_size=config.batch_size,
+        batch_size=-(-config.batch_size // parts),
         seed=config.seed,
         class_weights=class_weights(split.labels, config.class_weight_power),
         balanced=config.balanced_sampling,
@@ -187,14 +193,14 @@ def _some_faces(split: Split, seed: int) -> np.ndarray:
 
 
 def _compile(
-    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int
+    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int, parts: int
 ) -> optimizers.TrialOptimizer:
     """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
     head_only = epoch <= config.head_warmup
     last = config.head_warmup if head_only else config.epochs
     steps = (last - epoch + 1) * steps_per_epoch
     classifier.freeze(model, config, head_only=head_only)
-    optimizer = optimizers.create(config, model, steps, head_only=head_only)
+    optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
     model.compile(
         optimizer=optimizer,
         loss=loss(config),

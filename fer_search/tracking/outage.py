@@ -1,7 +1,11 @@
-"""A store that is away for a while, a restarted server or a locked database, is waited for."""
+"""A store that is away for a while, a restarted server or a locked database, is waited for.
+
+And a disk that is full is told from a bug.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -21,12 +25,22 @@ _AWAY = {
 _LOCKED = ("locked", "busy", "connect", "closed", "shutting down", "starting up", "gone away")
 """Words of databases that will answer later; a full disk or a missing table will not."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 Result = TypeVar("Result")
 
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether a store did not answer, rather than answer with a refusal."""
     return any(_says_so(each) for each in _chain(error))
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether a file could not grow: the disk or a quota is full, or its size is limited."""
+    return any(
+        getattr(each, "errno", None) in _FULL or "disk is full" in str(each).lower()
+        for each in _chain(error)
+    )
 
 
 def patiently(

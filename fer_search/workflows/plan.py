@@ -29,7 +29,8 @@ class Plan:
     params: Mapping[str, Any]
     """What is tried, by names as MLflow shows them; a foreign `fit` may add to it."""
     train: Callable[..., Any]
-    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does."""
+    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; also `parts`
+    if there is a checkpoint, which is then of a training in so many parts."""
     pictures: Callable[[Splits], dict[str, np.ndarray]]
     """What the network sees, for a figure; nothing if that is not known."""
     checkpoint: Checkpoint | None = None

@@ -12,6 +12,7 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 RESUMED_TAG = "fer.resumed_after_epoch"
 """Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
+HALVED_TAG = "fer.halved_batch"
+"""Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
 _HURRY = 5.0
 """Seconds that a process which is told to stop gives the store to take the last epochs."""
 
@@ -118,7 +121,10 @@ def _trained(
             patiently(lambda: trial.report(epoch))  # raises TrialPruned when the pruner says so
 
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
-            model, result = planned.train(splits, on_epoch=on_epoch, on_batch=trial.progress)
+            train = functools.partial(
+                planned.train, splits, on_epoch=on_epoch, on_batch=trial.progress
+            )
+            model, result = _within_memory(train, planned, run)
             views = evaluate_views(
                 model, splits.validation.images, result.validation, study.search.views
             )
@@ -138,6 +144,18 @@ def _trained(
     except TrialFailed as failure:
         log.warning("trial %d failed (%s): %s", trial.number, failure.kind, failure)
         return functools.partial(_failed, trial, run, failure)
+
+
+def _within_memory(train: Callable[..., Any], planned: Plan, run: TrialRun) -> Any:
+    """Train; if memory does not suffice, once more with half a batch at a time."""
+    try:
+        return train()
+    except TrialFailed as failure:
+        if failure.kind != "out_of_memory" or planned.checkpoint is None:
+            raise
+        log.warning("%s; once more, with half a batch at a time", failure.message)
+    patiently(lambda: run.set_tags({HALVED_TAG: "true"}))
+    return train(parts=2)
 
 
 def _introduce(run: TrialRun, planned: Plan, splits: Splits) -> None:
