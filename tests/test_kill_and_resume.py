@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 TRIALS = 2
 SMALL = {
     "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
-    "image_sizes": 48, "epochs": 12, "study": "s", "pruner": "none", "sampler": "random",
+    "image_sizes": 48, "epochs": 18, "study": "s", "pruner": "none", "sampler": "random",
 }  # fmt: skip
 
 
@@ -114,16 +114,15 @@ def wait_for(condition, seconds=120):
     pytest.fail(f"waited {seconds} s in vain:\n{Path('out.txt').read_text()[-3000:]}")
 
 
-def in_the_middle():
-    """One trial is done and the next has reported two epochs."""
-    return any(
-        t.number >= 1 and t.state.name == "RUNNING" and len(t.intermediate_values) >= 2
-        for t in trials()
-    )
+def epochs_reported():
+    """By the trial that is being trained, once one is done."""
+    running = [t for t in trials()[1:] if t.state.name == "RUNNING"]
+    return max((len(t.intermediate_values) for t in running), default=0)
 
 
-def mid_trial(process):
-    wait_for(in_the_middle)
+def mid_trial(process, after=0):
+    """Wait until two epochs more than `after` are done, and give the workers."""
+    wait_for(lambda: epochs_reported() >= after + 2)
     return workers(process.pid)
 
 
@@ -156,45 +155,50 @@ def assert_whole(undisturbed):
     assert len(versions) == len({v.run_id for v in versions}) == len(complete)
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search, undisturbed):
-    process = search()
-    (worker,) = mid_trial(process)
-    worker.kill()
-    assert process.wait(200) == 0
-    assert_whole(undisturbed)
-    assert any(t.user_attrs.get("takeovers") == 1 for t in trials())
+def interrupted(process):
+    stopped_in_order(process, signal.SIGINT)
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [
-        pytest.param(signal.SIGINT, 1, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, 1, id="sigterm"),
-        pytest.param(signal.SIGKILL, -9, id="kill-9"),
-    ],
-)
-def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, undisturbed, number, status):
-    process = search()
-    mine = mid_trial(process)
+def told_to_stop(process):
+    stopped_in_order(process, signal.SIGTERM)
+
+
+def stopped_in_order(process, number):
+    mine = workers(process.pid)
     process.send_signal(number)
-    assert process.wait(60) == status
+    assert process.wait(60) == 1
     wait_for(lambda: not [w for w in mine if w.is_running()], 30)
-    if number != signal.SIGKILL:
-        assert not [t for t in trials() if t.state.name == "RUNNING"]
-        assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
-    (resume,) = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())
-    again = search(sys.executable, "-m", "fer_search", *resume.split())
-    assert again.wait(200) == 0
-    assert_whole(undisturbed)
+    assert not [t for t in trials() if t.state.name == "RUNNING"]
+    assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
 
 
-def test_kill_9_of_all_at_once_is_resumed(search, undisturbed):
-    process = search()
-    for each in [*mid_trial(process), psutil.Process(process.pid)]:
+def killed(process):
+    """Its workers notice, give back their trials, and end."""
+    mine = workers(process.pid)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    wait_for(lambda: not [w for w in mine if w.is_running()], 30)
+
+
+def killed_with_all_at_once(process):
+    for each in [*workers(process.pid), psutil.Process(process.pid)]:
         each.kill()
     process.wait()
-    assert search().wait(200) == 0
+
+
+def test_however_a_search_is_stopped_it_ends_as_an_undisturbed_one(search, undisturbed):
+    process, reported = search(), 0
+    for stop in (interrupted, told_to_stop, killed, killed_with_all_at_once):
+        mid_trial(process, after=reported)
+        reported = epochs_reported()
+        stop(process)
+        resume = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())[-1]
+        process = search(sys.executable, "-m", "fer_search", *resume.split())
+    (worker,) = mid_trial(process, after=reported)
+    worker.kill()  # another one takes its place
+    assert process.wait(200) == 0, output()
     assert_whole(undisturbed)
+    assert trials()[1].user_attrs["takeovers"] == 2
 
 
 def test_a_killed_launcher_takes_the_search_along(search, undisturbed):
@@ -259,8 +263,7 @@ def test_a_tracking_server_that_is_away_for_a_while_loses_nothing(
     process = search()
     mid_trial(process)
     kill_family(first)
-    reported = max(len(trial.intermediate_values) for trial in trials()[1:])
-    wait_for(lambda: max(len(t.intermediate_values) for t in trials()[1:]) >= reported + 2)
+    mid_trial(process, after=epochs_reported())  # training goes on meanwhile
     start()
     assert process.wait(200) == 0
     assert numbers(MlflowClient()) == undisturbed
