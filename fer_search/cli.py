@@ -46,6 +46,7 @@ def main() -> None:
     """Run a command and exit with its status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
     stop_on_signals()
     try:
         commands(standalone_mode=False)
@@ -54,23 +55,46 @@ def main() -> None:
         if isinstance(error, click.NoSuchOption) and error.ctx:
             known = ", ".join(option.name or "" for option in error.ctx.command.params)
             click.echo(f"Hint: known: {known}", err=True)
+        _explain(error.format_message())
         sys.exit(2)
     except FerSearchError as error:
         click.echo(f"Error: {error}", err=True)
-        _explain(error)
+        _explain(error.message)
         sys.exit(_status(error))
+    except Exception as error:
+        said = _surroundings(error)
+        if not said:
+            raise
+        click.echo(f"Error: {said}", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
 
 
-def _explain(error: FerSearchError) -> None:
+def _explain(message: str) -> None:
     """Leave the reason on the run that `mlflow run` opened, if nothing has adopted it."""
     if "MLFLOW_RUN_ID" in os.environ:
         from fer_search.tracking import commands
 
         with contextlib.suppress(FerSearchError):  # the store may be what was refused
-            commands.explain(sys.argv[1], error.message)
+            commands.explain(sys.argv[1], message)
+
+
+def _surroundings(error: Exception) -> str:
+    """What to say of an error that is nobody's bug; nothing if it is one."""
+    if "mlflow" not in sys.modules:
+        return ""
+    from fer_search.tracking.outage import is_full, is_outage
+
+    if is_full(error):
+        return f"the disk is full: {error}\nHint: make room, then resume; what is done is kept"
+    if is_outage(error):
+        return (
+            f"the store does not answer any more: {error}\n"
+            "Hint: see that its server runs, then resume; what is done is kept"
+        )
+    return ""
 
 
 def _status(error: FerSearchError) -> int:

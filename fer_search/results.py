@@ -7,6 +7,7 @@ hold it against scikit-learn.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,11 +33,13 @@ class EpochMetrics:
     """Of the head, after the last step of the epoch."""
     images_per_second: float
     """Training throughput, validation excluded."""
+    ended_at: float = dataclasses.field(default_factory=time.time, compare=False)
+    """Seconds since 1970; no measurement, so that two epochs are equal whenever they were."""
 
     def metrics(self) -> dict[str, float]:
-        """The values by their names in MLflow, without the epoch itself and what is not known."""
+        """The values by their names in MLflow, without epoch and time and what is not known."""
         values = dataclasses.asdict(self)
-        values.pop("epoch")
+        del values["epoch"], values["ended_at"]
         return {f"epoch/{name}": value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,18 @@ def folder_of(study_run_id: str) -> Path:
 def lock_of(spool: Path, number: int) -> FileLock:
     """Whoever holds this may write or deliver the trial."""
     return FileLock(spool / f".trial-{number:03d}.lock")
+
+
+def checkpoint_of(spool: Path, number: int) -> Path:
+    """Where a trial is kept while it is trained; see `model.checkpoint`."""
+    return spool / f"checkpoint-{number:03d}.npz"
+
+
+def drop_checkpoints(spool: Path, numbers: Iterable[int]) -> None:
+    """Remove the checkpoints of trials that have ended, half-written ones included."""
+    for number in numbers:
+        for file in spool.glob(f"*{checkpoint_of(spool, number).name}*"):
+            file.unlink(missing_ok=True)
 
 
 def put(

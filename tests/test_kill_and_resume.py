@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import requests
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 TRIALS = 2
 SMALL = {
     "trials": TRIALS, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
-    "image_sizes": 48, "epochs": 8, "study": "s", "pruner": "none", "sampler": "random",
+    "image_sizes": 48, "epochs": 18, "study": "s", "pruner": "none", "sampler": "random",
 }  # fmt: skip
 
 
@@ -57,6 +59,34 @@ def search(tmp_path, faces):
         process.kill()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, faces):
+    """What the same search comes to if nobody kills anything."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    options = [f"--{name}={value}" for name, value in SMALL.items()]
+    subprocess.run(
+        [sys.executable, "-m", "fer_search", "search", *options],
+        cwd=folder, check=True, capture_output=True,
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(faces),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        },
+    )  # fmt: skip
+    return numbers(MlflowClient(f"sqlite:///{folder}/mlflow.db"))
+
+
+def numbers(client):
+    """All metrics of the trials' epochs but their speed, by trial, name and epoch."""
+    return {
+        (run.data.tags["optuna.trial_number"], name, metric.step): metric.value
+        for run in client.search_runs(["0"])
+        if "optuna.trial_number" in run.data.tags
+        for name in run.data.metrics
+        if name.startswith("epoch/") and name != "epoch/images_per_second"
+        for metric in client.get_metric_history(run.info.run_id, name)
+    }
+
+
 def family(pid):
     try:
         return psutil.Process(pid).children(recursive=True)
@@ -84,22 +114,27 @@ def wait_for(condition, seconds=120):
     pytest.fail(f"waited {seconds} s in vain:\n{Path('out.txt').read_text()[-3000:]}")
 
 
-def in_the_middle():
-    """One trial is done and the next has reported two epochs."""
-    return any(
-        t.number >= 1 and t.state.name == "RUNNING" and len(t.intermediate_values) >= 2
-        for t in trials()
-    )
+def epochs_reported():
+    """By the trial that is being trained, once one is done."""
+    running = [t for t in trials()[1:] if t.state.name == "RUNNING"]
+    return max((len(t.intermediate_values) for t in running), default=0)
 
 
-def mid_trial(process):
-    wait_for(in_the_middle)
+def mid_trial(process, after=0):
+    """Wait until two epochs more than `after` are done, and give the workers."""
+    wait_for(lambda: epochs_reported() >= after + 2)
     return workers(process.pid)
 
 
-def assert_whole():
-    """Exactly N trials, no proposal twice, nothing RUNNING, one tree, every model once."""
+def assert_whole(undisturbed):
+    """Exactly N trials, nothing RUNNING, one tree, every model once, every number as it would be.
+
+    And the trial that was stopped went on where it was.
+    """
     client = MlflowClient()
+    assert numbers(client) == undisturbed
+    resumed = [run.data.tags.get("fer.resumed_after_epoch", 0) for run in client.search_runs(["0"])]
+    assert max(map(int, resumed)) >= 2
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
     assert len(finished) == TRIALS
     assert not [t for t in trials() if t.state.name == "RUNNING"]
@@ -120,48 +155,53 @@ def assert_whole():
     assert len(versions) == len({v.run_id for v in versions}) == len(complete)
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_taken_over(search):
-    process = search(epochs=24)  # long enough not to end while it is being killed
-    (worker,) = mid_trial(process)
-    worker.kill()
-    assert process.wait(200) == 0
-    assert_whole()
-    assert any(t.user_attrs.get("takeovers") == 1 for t in trials())
+def interrupted(process):
+    stopped_in_order(process, signal.SIGINT)
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [
-        pytest.param(signal.SIGINT, 1, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, 1, id="sigterm"),
-        pytest.param(signal.SIGKILL, -9, id="kill-9"),
-    ],
-)
-def test_a_stopped_search_leaves_no_orphan_and_is_resumed(search, number, status):
-    process = search()
-    mine = mid_trial(process)
+def told_to_stop(process):
+    stopped_in_order(process, signal.SIGTERM)
+
+
+def stopped_in_order(process, number):
+    mine = workers(process.pid)
     process.send_signal(number)
-    assert process.wait(60) == status
+    assert process.wait(60) == 1
     wait_for(lambda: not [w for w in mine if w.is_running()], 30)
-    if number != signal.SIGKILL:
-        assert not [t for t in trials() if t.state.name == "RUNNING"]
-        assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
-    (resume,) = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())
-    again = search(sys.executable, "-m", "fer_search", *resume.split())
-    assert again.wait(200) == 0
-    assert_whole()
+    assert not [t for t in trials() if t.state.name == "RUNNING"]
+    assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
 
 
-def test_kill_9_of_all_at_once_is_resumed(search):
-    process = search()
-    for each in [*mid_trial(process), psutil.Process(process.pid)]:
+def killed(process):
+    """Its workers notice, give back their trials, and end."""
+    mine = workers(process.pid)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    wait_for(lambda: not [w for w in mine if w.is_running()], 30)
+
+
+def killed_with_all_at_once(process):
+    for each in [*workers(process.pid), psutil.Process(process.pid)]:
         each.kill()
     process.wait()
-    assert search().wait(200) == 0
-    assert_whole()
 
 
-def test_a_killed_launcher_takes_the_search_along(search):
+def test_however_a_search_is_stopped_it_ends_as_an_undisturbed_one(search, undisturbed):
+    process, reported = search(), 0
+    for stop in (interrupted, told_to_stop, killed, killed_with_all_at_once):
+        mid_trial(process, after=reported)
+        reported = epochs_reported()
+        stop(process)
+        resume = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())[-1]
+        process = search(sys.executable, "-m", "fer_search", *resume.split())
+    (worker,) = mid_trial(process, after=reported)
+    worker.kill()  # another one takes its place
+    assert process.wait(200) == 0, output()
+    assert_whole(undisturbed)
+    assert trials()[1].user_attrs["takeovers"] == 2
+
+
+def test_a_killed_launcher_takes_the_search_along(search, undisturbed):
     command = ("mlflow", "run", str(ROOT), "--env-manager", "local")
     process = search(*command)
     mid_trial(process)
@@ -171,7 +211,67 @@ def test_a_killed_launcher_takes_the_search_along(search):
     assert len([t for t in trials() if t.state.name == "COMPLETE"]) < TRIALS, "it went on"
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert search(*command).wait(200) == 0
-    assert_whole()
+    assert_whole(undisturbed)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A function that starts MLflow's server at one address on the store of this test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+
+    def start():
+        with (tmp_path / "server.txt").open("a") as log:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1",
+                    f"--backend-store-uri=sqlite:///{tmp_path}/mlflow.db",
+                    f"--default-artifact-root={tmp_path}/mlruns",
+                ],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        started.append(process)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        return process
+
+    yield f"http://127.0.0.1:{port}", start
+    for process in started:
+        kill_family(process)
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def kill_family(process):
+    for each in [*family(process.pid), process]:
+        each.kill()
+    process.wait()
+
+
+def test_a_tracking_server_that_is_away_for_a_while_loses_nothing(
+    search, undisturbed, server, monkeypatch
+):
+    address, start = server
+    first = start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    process = search()
+    mid_trial(process)
+    kill_family(first)
+    mid_trial(process, after=epochs_reported())  # training goes on meanwhile
+    start()
+    assert process.wait(200) == 0
+    assert numbers(MlflowClient()) == undisturbed
+    for run in MlflowClient().search_runs(["0"], "tags.`optuna.trial_number` = '1'"):
+        history = MlflowClient().get_metric_history(run.info.run_id, "epoch/val_macro_f1")
+        assert [metric.step for metric in history] == sorted({metric.step for metric in history})
+        times = [metric.timestamp for metric in history]
+        assert times == sorted(set(times)), "those that waited have the times at which they ended"
 
 
 def output():

@@ -21,15 +21,16 @@ _AVERAGING_STARTS = 9
 
 
 def create(
-    config: TrialConfig, model: keras.Model, steps: int, *, head_only: bool = False
+    config: TrialConfig, model: keras.Model, steps: int, *, head_only: bool = False, parts: int = 1
 ) -> TrialOptimizer:
     """Create the optimizer of a trial for the weights of `model` that train.
 
     Args:
         config: Of the trial.
         model: What `classifier.build` gave for it.
-        steps: Training steps of the phase that it is for, at least 1.
+        steps: Batches, or parts of batches, of the phase that it is for, at least 1.
         head_only: It is for the warm-up of the head, in which the rate does not fall.
+        parts: Parts of a batch whose gradients are averaged into one step.
     """
     schedule = "plateau" if head_only else config.schedule
     backbone = {id(weight) for weight in model.get_layer(config.backbone).weights}
@@ -43,6 +44,7 @@ def create(
         decay=config.weight_decay,
         ema_decay=config.ema_decay,
         global_clipnorm=config.clip_norm or None,
+        gradient_accumulation_steps=parts if parts > 1 else None,
         name=config.optimizer,
     )
 

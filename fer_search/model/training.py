@@ -18,6 +18,7 @@ from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.model import classifier, epochs, optimizers
+from fer_search.model.checkpoint import Checkpoint, Progress
 from fer_search.model.memory import memory_permitting
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.trial_config import TrialConfig
@@ -40,6 +41,8 @@ def train(
     on_batch: epochs.OnBatch | None = None,
     model: keras.Model | None = None,
     first_epoch: int = 1,
+    checkpoint: Checkpoint | None = None,
+    parts: int = 1,
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
@@ -54,6 +57,11 @@ def train(
         on_batch: Called after each batch with epoch, batch and number of batches, from 1.
         model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
+        checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
+            it holds this training already, that goes on from there, and `on_epoch` hears of its
+            epochs once more.
+        parts: In how many parts, at least, a batch goes through memory; the gradients of the parts
+            are averaged.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
@@ -65,43 +73,64 @@ def train(
         DataError: If an emotion has no training pictures.
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
+    what += f", in {parts} parts" if parts > 1 else ""
     validation = splits.validation
-    history: list[EpochMetrics] = []
     with memory_permitting(what):
         model = model or fresh_network(config, splits.train)
-        batches = _batches(config, splits.train)
-    started = time.perf_counter()
-    for epoch in range(first_epoch, config.epochs + 1):
+        saved = checkpoint.read(parts) if checkpoint else None
+        fresh = Progress(phase=first_epoch, changed=first_epoch, parts=parts)
+        progress = saved.progress if saved else fresh
+        parts = progress.parts
+        batches = _batches(config, splits.train, parts)
+        optimizer = _compile(model, config, progress.phase, len(batches), parts)
+        if saved:
+            saved.restore(model, optimizer)
+    started = time.perf_counter() - progress.seconds
+    if saved:
+        with optimizer.averaged():
+            for metrics in progress.history:  # the stop may have come before they were heard of
+                on_epoch(metrics)
+    while not _is_over(progress, config):
         with memory_permitting(what):
-            if epoch in (first_epoch, config.head_warmup + 1):
-                optimizer = _compile(model, config, epoch, len(batches))
-                changed = epoch
+            epoch = progress.epoch + 1
+            if epoch == config.head_warmup + 1 != progress.phase:
+                optimizer = _compile(model, config, epoch, len(batches), parts)
+                progress.phase = progress.changed = epoch
             metrics, weights = epochs.run(
                 model, optimizer, batches, validation, epoch=epoch, on_batch=on_batch
             )
-        history.append(metrics)
-        best = max(history, key=lambda epoch: epoch.val_macro_f1)  # the first of equals
-        if best is metrics:
-            best_weights = weights
+            progress.add(metrics, weights)
+            if config.schedule == "plateau" and _stands_still(progress):
+                optimizer.slow_down(_SLOW_DOWN)
+                progress.changed = epoch
+            progress.seconds = time.perf_counter() - started
+            if checkpoint:
+                checkpoint.write(progress, model, optimizer)
         with optimizer.averaged():
             on_epoch(metrics)
-        if epoch - best.epoch >= config.patience:
-            break
-        if config.schedule == "plateau" and epoch - max(best.epoch, changed) >= _PLATEAU:
-            optimizer.slow_down(_SLOW_DOWN)
-            changed = epoch
-    seconds = time.perf_counter() - started
     with memory_permitting(what):
-        model.set_weights(best_weights)
+        model.set_weights(progress.best_weights)
         stored = classifier.inference_copy(model, config)
         result = TrialResult(
-            epochs=tuple(history),
-            best_epoch=best.epoch,
+            epochs=tuple(progress.history),
+            best_epoch=progress.best.epoch,
             validation=evaluate(stored, validation.images, validation.labels),
-            train_seconds=seconds,
+            train_seconds=progress.seconds,
             model_parameters=stored.count_params(),
         )
     return stored, result
+
+
+def _is_over(progress: Progress, config: TrialConfig) -> bool:
+    if not progress.history:
+        return False
+    return (
+        progress.epoch >= config.epochs or progress.epoch - progress.best.epoch >= config.patience
+    )
+
+
+def _stands_still(progress: Progress) -> bool:
+    return progress.epoch - max(progress.best.epoch, progress.changed) >= _PLATEAU
 
 
 def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
@@ -146,11 +175,11 @@ def start_afresh(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def _batches(config: TrialConfig, split: Split) -> Batches:
+def _batches(config: TrialConfig, split: Split, parts: int) -> Batches:
     return Batches(
         split.images,
         split.labels,
-        batch_size=config.batch_size,
+        batch_size=-(-config.batch_size // parts),
         seed=config.seed,
         class_weights=class_weights(split.labels, config.class_weight_power),
         balanced=config.balanced_sampling,
@@ -164,14 +193,14 @@ def _some_faces(split: Split, seed: int) -> np.ndarray:
 
 
 def _compile(
-    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int
+    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int, parts: int
 ) -> optimizers.TrialOptimizer:
     """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
     head_only = epoch <= config.head_warmup
     last = config.head_warmup if head_only else config.epochs
     steps = (last - epoch + 1) * steps_per_epoch
     classifier.freeze(model, config, head_only=head_only)
-    optimizer = optimizers.create(config, model, steps, head_only=head_only)
+    optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
     model.compile(
         optimizer=optimizer,
         loss=loss(config),

@@ -30,6 +30,8 @@ UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 class Trial:
     """A running trial that this process holds: suggest from it, report to it, end it once.
 
+    What is said after its end changes nothing.
+
     Args:
         storage: Of the study.
         study: As Optuna has it.
@@ -129,6 +131,9 @@ class Trial:
         return last if leases.swap(self._storage, self._id, lease, last) else None
 
     def _tell(self, state: TrialState, value: float | None = None) -> None:
+        """End, unless this was said before."""
+        if self._has_ended:
+            return
         if self._stop_beating() is None:
             raise leases.LeaseLost
         self._trial.study.tell(self.number, value, state=state)

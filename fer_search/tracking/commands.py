@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 
 from fer_search.tracking import store
-from fer_search.tracking.runs import LoggedRun
+from fer_search.tracking.logged_run import LoggedRun
 
 
 def record(client: MlflowClient, command: str, title: str, tags: Mapping[str, str]) -> None:

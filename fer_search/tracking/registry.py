@@ -63,7 +63,9 @@ def register(
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
     known = client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
-    if known:
+    if known:  # by an earlier call, perhaps cut short, or by hand
+        missing = {key: tags[key] for key in tags.keys() - known[0].tags.keys()}
+        tag(client, name, known[0].version, missing)
         return str(known[0].version)
     version = client.create_model_version(
         name, f"models:/{model_id}", run_id=run_id, tags=dict(tags), model_id=model_id

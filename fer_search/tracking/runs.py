@@ -6,33 +6,20 @@ into the status of a run is `STATUS`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
-import json
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModelInput,
-    Metric,
-    Param,
-    Run,
-    RunTag,
-    ViewType,
-)
+from mlflow.entities import Run, ViewType
 
 from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
 from fer_search.tracking import store
+from fer_search.tracking.logged_run import LoggedRun
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",
@@ -44,127 +31,9 @@ STATUS: Mapping[str, str] = {
 """State of a trial -> status of its run. A trial that was given back waits to be taken again."""
 
 PARENT = "mlflow.parentRunId"
-_NUMBER = "optuna.trial_number"
+_STUDY, _NUMBER = "optuna.study", "optuna.trial_number"
 _STATE = "optuna.trial_state"
-_OPENINGS = "test_openings.json"
-_AT_ONCE = 100
-"""Most parameters that MLflow takes in one call."""
-
-
-class LoggedRun:
-    """A run, addressed by its id.
-
-    Args:
-        client: Of the store that holds it.
-        run: As the store has it.
-    """
-
-    def __init__(self, client: MlflowClient, run: Run) -> None:
-        self.client = client
-        self.run_id: str = run.info.run_id
-        self.experiment_id: str = run.info.experiment_id
-        self.began: float = run.info.start_time / 1000
-        """In seconds since the epoch."""
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """As they stand in the store now."""
-        return dict(self.client.get_run(self.run_id).data.tags)
-
-    def log_metrics(self, values: Mapping[str, float], *, step: int, at: float) -> None:
-        """Log metrics of one step; logging the same again (same time too) changes nothing.
-
-        Args:
-            values: By name.
-            step: Epochs count from 1; 0 stands for the end of a trial.
-            at: Seconds since the epoch.
-        """
-        when = int(at * 1000)
-        metrics = [Metric(key, float(value), when, step) for key, value in values.items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; those that are logged already must have the same values."""
-        logged = [Param(key, str(value)) for key, value in params.items()]
-        for start in range(0, len(logged), _AT_ONCE):
-            self.client.log_batch(self.run_id, params=logged[start : start + _AT_ONCE])
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags, at most 100 at a time."""
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
-        )
-
-    def log_figures(self, figures: Mapping[str, Any]) -> None:
-        """Store matplotlib figures by file name, replacing earlier ones."""
-        for name, figure in figures.items():
-            self.client.log_figure(self.run_id, figure, name)
-
-    def log_arrays(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
-        """Store arrays, without pickled types, as an `.npz` file, replacing an earlier one."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, name)
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            self.client.log_artifact(self.run_id, str(file))
-
-    def log_json(self, value: Any, name: str) -> None:
-        """Store a value as a JSON file, replacing an earlier one."""
-        self.client.log_dict(self.run_id, value, name)
-
-    def log_text(self, text: str, name: str) -> None:
-        """Store a text as a file, replacing an earlier one."""
-        self.client.log_text(self.run_id, text, name)
-
-    def read_json(self, name: str) -> Any:
-        """Read a value that `log_json` stored; None if there is no such file."""
-        with self._fetched(name) as file:
-            return file and json.loads(file.read_text())
-
-    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read what `log_arrays` stored; nothing if there is no such file."""
-        with self._fetched(name) as file:
-            if file is None:
-                return {}
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-
-    def log_datasets(self, *, name: str, url: str, digests: Mapping[str, str]) -> None:
-        """Name the data as inputs of this run.
-
-        Args:
-            name: Of the source.
-            url: Where a person finds the data.
-            digests: Digest by context, e.g. `training`; it covers every picture and label.
-        """
-        inputs = [
-            DatasetInput(
-                Dataset(f"{name}-{context}", digest, "http", f'{{"url": "{url}"}}'),
-                [InputTag("mlflow.data.context", context)],
-            )
-            for context, digest in digests.items()
-        ]
-        self.client.log_inputs(self.run_id, inputs)
-
-    def log_models(self, model_ids: Sequence[str]) -> None:
-        """Name logged models as inputs of this run."""
-        self.client.log_inputs(self.run_id, models=[LoggedModelInput(each) for each in model_ids])
-
-    def describe(self, page: str) -> None:
-        """Show a page of Markdown as the description of this run in the MLflow UI."""
-        self.set_tags({"mlflow.note.content": page})
-
-    def end(self, status: str) -> None:
-        """End with one of MLflow's statuses, e.g. FINISHED."""
-        self.client.set_terminated(self.run_id, status)
-
-    @contextlib.contextmanager
-    def _fetched(self, name: str) -> Iterator[Path | None]:
-        """A copy of an artifact while the context lasts, None if there is no such file."""
-        if name not in [file.path for file in self.client.list_artifacts(self.run_id)]:
-            yield None
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(self.client.download_artifacts(self.run_id, name, folder))
+_OPENINGS = "test_openings"
 
 
 class TrialRun(LoggedRun):
@@ -178,15 +47,17 @@ class TrialRun(LoggedRun):
     def log_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch; one that was logged before a restart stays as it was."""
         if epoch.epoch > self._logged_epochs:
-            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=time.time())
+            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=epoch.ended_at)
+            self._logged_epochs = epoch.epoch
 
     def epochs(self) -> list[EpochMetrics]:
         """Read back the epochs that were logged, in order; what is not known is NaN."""
         values: dict[int, dict[str, float]] = {}
-        names = [field.name for field in dataclasses.fields(EpochMetrics) if field.name != "epoch"]
+        names = {field.name for field in dataclasses.fields(EpochMetrics)} - {"epoch", "ended_at"}
         for name in names:
             for metric in self.client.get_metric_history(self.run_id, f"epoch/{name}"):
-                values.setdefault(metric.step, dict.fromkeys(names, np.nan))[name] = metric.value
+                known = values.setdefault(metric.step, dict.fromkeys(names, np.nan))
+                known |= {name: metric.value, "ended_at": metric.timestamp / 1000}
         return [EpochMetrics(epoch=epoch, **values[epoch]) for epoch in sorted(values)]
 
     def end_as(self, state: str, tags: Mapping[str, str] | None = None) -> None:
@@ -225,7 +96,7 @@ class StudyRun(LoggedRun):
         """
         run = self.client.get_run(run_id) if run_id else self._find(number)
         if run is None:
-            tags = {PARENT: self.run_id, "optuna.study": study, _NUMBER: str(number)}
+            tags = {PARENT: self.run_id, _STUDY: study, _NUMBER: str(number)}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
@@ -244,16 +115,19 @@ class StudyRun(LoggedRun):
         Returns:
             How often they have been opened in this study, with this time.
         """
-        openings = self.openings()
-        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        openings.append({"trial": int(trial), "at": when, "why": why})
-        self.log_json(openings, _OPENINGS)
-        self.set_tags({"test_openings": len(openings)})
-        return len(openings)
+        when = datetime.datetime.now(datetime.UTC).isoformat()
+        opening = {"trial": int(trial), "at": when, "why": why}
+        self.log_json(
+            opening, f"{_OPENINGS}/{when}-{uuid.uuid4().hex}.json"
+        )  # two at once: two files
+        openings = len(self.openings())
+        self.set_tags({_OPENINGS: openings})
+        return openings
 
     def openings(self) -> list[dict[str, Any]]:
         """What `open_test` wrote down, in order: `trial`, `at` and `why`."""
-        return self.read_json(_OPENINGS) or []
+        names = [file.path for file in self.client.list_artifacts(self.run_id, _OPENINGS)]
+        return [self.read_json(name) for name in sorted(names)]
 
     def existing(self, run_id: str) -> TrialRun:
         """Address the run of a trial that has one."""
@@ -307,3 +181,9 @@ def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
         return None
     parent = client.get_run(run_id).data.tags.get(PARENT, "")
     return StudyRun(client, client.get_run(parent)) if store.holds(client, parent) else None
+
+
+def place_of(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Say where the run of a trial belongs: `study` and `trial_number`."""
+    tags = client.get_run(run_id).data.tags
+    return {"study": tags[_STUDY], "trial_number": tags[_NUMBER]}

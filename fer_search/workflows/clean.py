@@ -18,7 +18,7 @@ from fer_search.processes import Launch
 from fer_search.progress import console, say, space
 from fer_search.retention import StoredModel, Verdict, doomed, plan
 from fer_search.tracking import models, registry, store
-from fer_search.tracking.runs import LoggedRun
+from fer_search.tracking.logged_run import LoggedRun
 
 
 def clean(config: CleanConfig, launch: Launch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ from fer_search.serving.evaluation import milliseconds_in_turn
 from fer_search.serving.package import load_keras
 from fer_search.tracking import store
 from fer_search.tracking.models import REMOVED_TAG, has_files
-from fer_search.tracking.runs import StudyRun, study_run_of
+from fer_search.tracking.runs import StudyRun, place_of, study_run_of
+
+DIGESTS = ("train_digest", "test_digest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +68,36 @@ class Contestant:
             hint="promote another version=…, and delete this one",
         )
 
+    @property
+    def run_id(self) -> str:
+        """Id of the trial's run, also if the version was registered by hand."""
+        return str(self.version.run_id or self.client.get_logged_model(self.model_id).source_run_id)
+
     def study_run(self) -> StudyRun:
         """The run of the study that trained it.
 
         Raises:
             StoreError: If the runs have been deleted or are no search's.
         """
-        found = study_run_of(self.client, str(self.version.run_id))
+        found = study_run_of(self.client, self.run_id)
         if found is None:
             raise StoreError(
                 f"the runs of {self}'s study are not in {self.client.tracking_uri} any more",
                 hint="restore them in the MLflow UI, or promote a version of another study",
             )
         return found
+
+    @functools.cached_property
+    def origin(self) -> Mapping[str, str]:
+        """Its tags; `study`, `trial_number`, `train_digest`, `test_digest` also from the runs.
+
+        Raises:
+            StoreError: If the runs have been deleted or are no search's.
+        """
+        known: dict[str, str] = dict(self.version.tags)
+        if not {"study", "trial_number", *DIGESTS} <= known.keys():  # registered by hand
+            known = self.study_run().tags | place_of(self.client, self.run_id) | known
+        return known
 
     def splits(self) -> Splits:
         """Make the splits of its study anew, from the study's `config.json`.
@@ -89,13 +109,13 @@ class Contestant:
         if settings is None:
             raise StoreError(f"the study of {self} has no config.json")
         splits = prepare(SearchConfig(**settings))
-        known = self.version.tags.get("test_digest")
-        if known != splits.test_digest:
-            raise StoreError(
-                f"the test pictures of {self} had the digest {known}, those of "
-                f"{settings.get('data')} have {splits.test_digest} now",
-                hint="put back the data that the study was made with",
-            )
+        for name in DIGESTS:
+            known, now = self.origin.get(name), getattr(splits, name)
+            if known != now:
+                raise StoreError(
+                    f"the {name} of {self} was {known}, that of {settings.get('data')} is {now}",
+                    hint="put back the data that the study was made with",
+                )
         return splits
 
 
@@ -117,9 +137,11 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
             f"the test pictures of {candidate} can not be had again: {error.message}",
             hint=error.hint or "make the data of its study readable again",
         ) from error
-    if champion is None or _tag(champion, "test_digest") == _tag(candidate, "test_digest"):
+    if champion is None:
         return test, []
     try:
+        if champion.origin.get("test_digest") == candidate.origin["test_digest"]:
+            return test, []
         splits = champion.splits()
     except InputError as error:
         return test, [
@@ -169,8 +191,3 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
         Measured(evaluation=evaluation, megabytes=size, milliseconds=time)
         for evaluation, size, time in zip(evaluations, megabytes, milliseconds, strict=True)
     ]
-
-
-def _tag(contestant: Contestant, name: str) -> str | None:
-    tags: Mapping[str, str] = contestant.version.tags
-    return tags.get(name)

@@ -126,6 +126,9 @@ class Crew:
         if worker.process.returncode == _REFUSED:
             _, _, said = text.rpartition("Error: ")
             raise InputError(said.strip())
+        if "\nError: " in text and worker.process.returncode == 1:
+            _, _, said = text.rpartition("\nError: ")
+            raise StudyStopped(f"worker {worker.index} stopped: {said.strip()}")
         _, found, trace = text.rpartition("Traceback (most recent call last)")
         raise StudyStopped(
             f"worker {worker.index} stopped:\n{found}{trace}".rstrip() if found else text[-2000:],

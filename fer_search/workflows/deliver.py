@@ -32,6 +32,8 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
         tell: Tells Optuna; called once the metrics are safe.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
+    for epoch in result.epochs:
+        run.log_epoch(epoch)  # unless it was
     final = result.validation.metrics("val") | {
         "best_epoch": result.best_epoch,
         "train_seconds": result.train_seconds,
@@ -68,9 +70,11 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
 
 
 def deliver_left(study: Study, study_run: StudyRun) -> None:
-    """Finish the deliveries that a kill cut short on this machine."""
+    """Finish the deliveries that a kill cut short on this machine, and empty the spool."""
     folder = spool.folder_of(study_run.run_id)
     states = [point.state for point in study.points()]
+    ended = [n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED", "FAIL")]
+    spool.drop_checkpoints(folder, ended)
     for spooled in spool.waiting(folder):
         state = states[spooled.number]
         if state in ("PRUNED", "FAIL"):  # it ended otherwise, by another worker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fer_search.config import ExportConfig, SearchConfig
 from fer_search.data.pictures import scaled
 from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw
-from fer_search.errors import DataError, ExportFailed, InputError
+from fer_search.errors import DataError, ExportFailed, FerSearchError, InputError
 from fer_search.progress import say
 from fer_search.serving import formats
 from fer_search.serving.evaluation import milliseconds_in_turn
@@ -30,7 +31,8 @@ def export(config: ExportConfig) -> None:
     Raises:
         StoreError: If there is no such model.
         DataError: If `output` can not be written.
-        ExportFailed: If a probability differs by more than `tolerance`.
+        ExportFailed: If the model can not be converted, or a probability differs by more than
+            `tolerance`.
     """
     client, target = store.connect(), Path(config.output)
     if target.is_dir():
@@ -45,8 +47,7 @@ def export(config: ExportConfig) -> None:
         predictor, run_id = load_predictor(config.model)
         images, kind = _faces(client, run_id)
         half = Path(folder.name, f"model.{config.format}")
-        formats.export(predictor.model, config.format, half)
-        run = formats.RUNNERS[config.format](half)
+        run = _converted(predictor.model, config.format, half)
         faces = scaled(images, predictor.size)[..., np.newaxis]
         difference = float(np.abs(run(faces) - predictor.model.predict_on_batch(faces)).max())
         said = f"on {len(faces)} {kind} no probability differs by more than {difference:.2g}"
@@ -64,14 +65,31 @@ def export(config: ExportConfig) -> None:
     say("One face by itself: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in speeds))
 
 
+def _converted(model: Any, kind: str, file: Path) -> formats.Run:
+    try:
+        formats.export(model, kind, file)
+        return formats.RUNNERS[kind](file)
+    except FerSearchError:
+        raise
+    except Exception as error:  # converters raise whatever their libraries do
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ExportFailed(
+            f"the model can not be converted to {kind}: {reason}",
+            hint="try the other format",
+        ) from error
+
+
 def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
     """Faces to compare on: what the model was validated on, or drawn ones if that is gone."""
     study_run = study_run_of(client, run_id)
     settings = study_run.read_json("config.json") if study_run else None
     try:
-        if settings:
-            images = prepare(SearchConfig(**settings)).validation.images
-            return images[:_FACES], f"validation pictures of study {settings['study']}"
+        if study_run and settings:
+            splits = prepare(SearchConfig(**settings))
+            if study_run.tags.get("train_digest") == splits.train_digest:
+                images = splits.validation.images[:_FACES]
+                return images, f"validation pictures of study {settings['study']}"
+            say("The data of the model's study are others now.")
     except InputError as error:
         say(f"The pictures that the model was validated on can not be had: {error.message}")
     return draw(_FACES, seed=0)[0], "drawn faces"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fer_search.config import NONE, SearchConfig
 from fer_search.data.splits import Splits
+from fer_search.model.checkpoint import Checkpoint
 from fer_search.model.foreign_training import train_foreign
 from fer_search.model.preview import preview
 from fer_search.model.training import train
@@ -27,30 +29,39 @@ class Plan:
     params: Mapping[str, Any]
     """What is tried, by names as MLflow shows them; a foreign `fit` may add to it."""
     train: Callable[..., Any]
-    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does."""
+    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; also `parts`
+    if there is a checkpoint, which is then of a training in so many parts."""
     pictures: Callable[[Splits], dict[str, np.ndarray]]
     """What the network sees, for a figure; nothing if that is not known."""
+    checkpoint: Checkpoint | None = None
+    """Where training is kept after each epoch; None for a foreign `fit`, which nobody can keep."""
 
 
-def plan(trial: Trial, search: SearchConfig) -> Plan:
+def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
     """Read what the study suggests.
 
     Args:
         trial: Of which the values are asked.
         search: Its study's settings.
+        checkpoint: File for `Plan.checkpoint`.
 
     Raises:
         HyperModelError: If a foreign HyperModel can not be found.
     """
-    return _ours(trial, search) if search.hypermodel == NONE else _foreign(trial, search)
+    return (
+        _ours(trial, search, checkpoint) if search.hypermodel == NONE else _foreign(trial, search)
+    )
 
 
-def _ours(trial: Trial, search: SearchConfig) -> Plan:
+def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
     config = suggest(trial.hyperparameters, search=search, seed=trial.seed)
+    params = config.to_params()
+    checkpoint = Checkpoint(file, params)
     return Plan(
-        params=config.to_params(),
-        train=functools.partial(train, config),
+        params=params,
+        train=functools.partial(train, config, checkpoint=checkpoint),
         pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
+        checkpoint=checkpoint,
     )
 
 

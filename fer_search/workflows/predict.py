@@ -6,12 +6,10 @@ Pictures in; a table, or annotated pictures and a table out. What can not be rea
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from fer_search.progress import say, tracked
 from fer_search.serving.annotation import annotate
 from fer_search.serving.faces import FaceFinder, Region
 from fer_search.serving.package import load_predictor
+from fer_search.serving.table import writing
 from fer_search.tracking import commands, store
 
 COLUMNS = (
@@ -56,25 +55,36 @@ def predict(config: PredictionConfig) -> None:
     paths = listed(source)
     is_table = target.suffix.lower() in (".csv", ".json")
     table = target if is_table else target / "predictions.csv"
-    written = {table} if is_table else {table, *(target / _name(path, source) for path in paths)}
-    _insist_on_no_overwriting({source, *paths}, written)
-    _insist_on_writable(table)
+    drawn = {} if is_table else {p: target / name for p, name in _names(paths, source).items()}
+    _insist_on_no_overwriting({source, *paths}, {table, *drawn.values()})
     client = store.connect()
     (model, _), finder = load_predictor(config.model), FaceFinder()
-    rows: list[dict[str, Any]] = []
+    kinds: Counter[str] = Counter()
     chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
-    for chunk in tracked(chunks, f"{len(paths):,} pictures"):
-        photos = [_opened(path, finder) for path in chunk]
-        answers = iter(_answers(photos, model, config.views))
-        for photo in photos:
-            seen = [_row(photo, region, next(answers)) for region in photo.regions]
-            if photo.picture and not is_table:
-                _save(annotate(photo.picture, seen), target / _name(photo.path, source))
-            rows += seen or [_row(photo)]
-    _write(rows, table)
+    try:
+        with writing(table, COLUMNS) as add:
+            for chunk in tracked(chunks, f"{len(paths):,} pictures"):
+                for row in _seen(chunk, model, finder, config.views, drawn):
+                    kinds[row["region"] or "unreadable"] += 1
+                    add(row)
+    except OSError as error:
+        raise DataError(f"output={table} can not be written: {error.strerror}") from error
     commands.record(client, "predict", f"predict {source.name}", {"model": config.model})
-    kinds = Counter(row["region"] or "unreadable" for row in rows)
     say(f"{table}: {', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())}")
+
+
+def _seen(
+    paths: Sequence[Path], model: Any, finder: FaceFinder, views: int, drawn: Mapping[Path, Path]
+) -> Iterator[dict[str, Any]]:
+    """Rows of some pictures, of which those in `drawn` are annotated, too."""
+    photos = [_opened(path, finder) for path in paths]
+    answers = iter(_answers(photos, model, views))
+    for photo in photos:
+        rows = [_row(photo, region, next(answers)) for region in photo.regions]
+        if photo.picture and photo.path in drawn:
+            error = _save(annotate(photo.picture, rows), drawn[photo.path])
+            rows = [row | {"error": error} for row in rows]
+        yield from rows or [_row(photo)]
 
 
 def _opened(path: Path, finder: FaceFinder) -> _Photo:
@@ -107,18 +117,27 @@ def _row(
     return row
 
 
-def _name(path: Path, source: Path) -> Path:
-    """Where an annotated picture goes: as its original lies in the source, as a PNG.
+def _names(paths: Iterable[Path], source: Path) -> dict[Path, Path]:
+    """Where annotated pictures go: as the originals lie in the source, each by a name of its own.
 
-    No two originals share a name: `a.jpg` becomes `a.jpg.png`, and `a.png` stays.
+    `a.jpg` becomes `a.jpg.png`, and `a.png` stays.
     """
     base = source if source.is_dir() else source.parent
-    try:
-        inside = path.relative_to(base)
-    except ValueError:  # a CSV may name pictures from anywhere
-        inside = Path(*path.parts[1:]) if path.is_absolute() else path
-    kept = Path(*([part for part in inside.parts if part != ".."] or ["unnamed"]))
-    return kept if kept.suffix == ".png" else kept.with_name(f"{kept.name}.png")
+    names: dict[Path, Path] = {}
+    taken: Counter[str] = Counter()
+    for path in dict.fromkeys(paths):
+        try:
+            inside = path.relative_to(base)
+        except ValueError:  # a CSV may name pictures from anywhere
+            inside = Path(*path.parts[1:]) if path.is_absolute() else path
+        kept = Path(*([part for part in inside.parts if part != ".."] or ["unnamed"]))
+        name = kept if kept.suffix == ".png" else kept.with_name(f"{kept.name}.png")
+        while taken[str(name).lower()]:  # some file systems take A.png for a.png
+            taken[str(name).lower()] += 1
+            name = name.with_stem(f"{name.stem}-{taken[str(name).lower()]}")
+        taken[str(name).lower()] += 1
+        names[path] = name
+    return names
 
 
 def _insist_on_no_overwriting(read: set[Path], written: set[Path]) -> None:
@@ -129,28 +148,11 @@ def _insist_on_no_overwriting(read: set[Path], written: set[Path]) -> None:
         )
 
 
-def _insist_on_writable(table: Path) -> None:
-    """Find out before there is work to lose."""
+def _save(picture: Any, file: Path) -> str | None:
+    """Store an annotated picture; what went wrong if it could not be."""
     try:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.open("a").close()
-    except OSError as error:
-        raise DataError(f"output={table} can not be written: {error.strerror}") from error
-
-
-def _save(picture: Any, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file)
-
-
-def _write(rows: Sequence[dict[str, Any]], table: Path) -> None:
-    """Write all rows or, if something goes wrong, none."""
-    half = table.with_name(f".{table.name}.{os.getpid()}")
-    with half.open("w", newline="", encoding="utf-8") as file:
-        if table.suffix.lower() == ".json":
-            json.dump(rows, file, indent=1, ensure_ascii=False)
-        else:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-    half.replace(table)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file)
+    except (OSError, ValueError) as error:
+        return f"{file} can not be written: {getattr(error, 'strerror', None) or error}"
+    return None

@@ -20,8 +20,8 @@ from fer_search.figures import promotion as figures
 from fer_search.gate import Decision, Measured, decide
 from fer_search.progress import say
 from fer_search.tracking import registry, store
+from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.registry import CHAMPION, PREVIOUS
-from fer_search.tracking.runs import LoggedRun
 from fer_search.workflows.contest import Contestant, measure, test_pictures
 
 PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (
@@ -85,7 +85,7 @@ def _contest(
     run.set_tags({key: f"{each.version.version}" for key, each in contestants.items()})
     runtime.configure("float32")
     test, unknown = test_pictures(candidate, champion)
-    study_run, tags = candidate.study_run(), candidate.version.tags
+    study_run, tags = candidate.study_run(), candidate.origin
     run.log_datasets(name=f"study {tags['study']}", url="", digests={"test": tags["test_digest"]})
     n = study_run.open_test(tags["trial_number"], f"promotion of {candidate}, run {run.run_id}")
     against = f" and the champion, {champion}," if champion else ""
@@ -173,7 +173,7 @@ def _describe(
     run: LoggedRun, candidate: Contestant, champion: Contestant | None, decision: Decision
 ) -> None:
     """Say on the version why it may be the champion."""
-    when, origin = _now(), candidate.version.tags
+    when, origin = _now(), candidate.origin
     against = f" against {champion}" if champion else ", as the first one"
     text = (
         f"Trial {origin['trial_number']} of study {origin['study']} passed the gate on {when}"

@@ -24,7 +24,9 @@ from fer_search.study import foreign
 from fer_search.study.samplers import PerTrialSampler
 from fer_search.study.studies import Study, create_study, find_study, open_storage
 from fer_search.tracking import store
-from fer_search.tracking.runs import LoggedRun, StudyRun
+from fer_search.tracking.logged_run import LoggedRun
+from fer_search.tracking.outage import patiently
+from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.description import page
@@ -79,7 +81,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
         timed_out = _run_trials(study, study_run, device, config.storage)
-        score = finish(study, study_run, splits, timed_out=timed_out)
+        score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     _say_what_next(study, study_run, launch, address, score)
 
 
@@ -217,14 +219,14 @@ def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device, stora
             used = used_before + time.monotonic() - began
             if (now := count(points)) != counted:
                 counted = now
-                log_counts(study_run, points)
+                patiently(lambda: log_counts(study_run, points))
                 study.change(seconds_used=used)
             if 0 < search.timeout < used:
                 raise TimeoutError
             return now["COMPLETE"] + now["PRUNED"]
 
         try:
-            crew.watch(on_poll, lambda: repair(study, study_run))
+            crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
         except TimeoutError:
             return True
         finally:

@@ -6,8 +6,13 @@ study run) stands in the study. A worker that sees other data or another space r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,11 +28,20 @@ from fer_search.study.studies import Study, existing_study
 from fer_search.study.trial import Trial, TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.monitor import system_metrics
-from fer_search.tracking.runs import StudyRun
+from fer_search.tracking.outage import patiently
+from fer_search.tracking.outbox import Outbox
+from fer_search.tracking.runs import StudyRun, TrialRun
 from fer_search.workflows.deliver import deliver
-from fer_search.workflows.plan import plan
+from fer_search.workflows.plan import Plan, plan
 
 log = logging.getLogger(__name__)
+
+RESUMED_TAG = "fer.resumed_after_epoch"
+"""Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
+HALVED_TAG = "fer.halved_batch"
+"""Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
+_HURRY = 5.0
+"""Seconds that a process which is told to stop gives the store to take the last epochs."""
 
 
 def work(config: WorkerConfig) -> None:
@@ -45,9 +59,9 @@ def work(config: WorkerConfig) -> None:
     study.check_space()
     splits = prepare(search)
     check_data(study, splits)
-    client = store.connect()
+    client = patiently(store.connect)
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
-    while (trial := study.take()) is not None:
+    while (trial := patiently(study.take)) is not None:
         run_trial(trial, splits, study, study_run)
 
 
@@ -68,26 +82,52 @@ def check_data(study: Study, splits: Splits) -> None:
 
 def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
     """Train what the study suggests, record it, and tell the study how it ended."""
-    run = study_run.trial_run(study.name, trial.number, trial.run_id)
+    run = patiently(lambda: study_run.trial_run(study.name, trial.number, trial.run_id))
     trial.run_id = run.run_id
-    source, url = splits.report["source"], splits.report["url"]
-    run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
-
-    def on_epoch(epoch: EpochMetrics) -> None:
-        if epoch.epoch == 1:
-            run.log_params(planned.params)  # a foreign `fit` may have asked for more
-        run.log_epoch(epoch)
-        trial.report(epoch)  # raises TrialPruned when the pruner says so
-
+    folder, outbox = spool.folder_of(study_run.run_id), Outbox(run)
     try:
-        planned = plan(trial, study.search)
-        run.log_params(planned.params)
+        end = _trained(trial, run, outbox, splits, study, folder)
+        outbox.close()
+        with spool.lock_of(folder, trial.number):
+            patiently(lambda: end(study_run))
+    except LeaseLost:
+        log.warning("trial %d: this process was silent too long, another has it", trial.number)
+        outbox.close(seconds=_HURRY)
+    except BaseException:  # a stop or a bug: the trial goes back into the queue
+        outbox.close(seconds=_HURRY)
+        if trial.give_back():
+            with contextlib.suppress(store.StoreException):  # the next start repairs it
+                run.end_as("WAITING")
+        raise
+    else:
+        spool.drop_checkpoints(folder, [trial.number])
+
+
+def _trained(
+    trial: Trial, run: TrialRun, outbox: Outbox, splits: Splits, study: Study, folder: Path
+) -> Callable[[StudyRun], None]:
+    """Train, and give what remains to be done; a completed trial is in the spool by then."""
+    try:
+        planned = plan(trial, study.search, spool.checkpoint_of(folder, trial.number))
+        patiently(lambda: _introduce(run, planned, splits))
+
+        def on_epoch(epoch: EpochMetrics) -> None:
+            if planned.checkpoint is None and epoch.epoch == 1:
+                run.log_params(planned.params)  # a foreign `fit` may have asked for more
+            elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
+                log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
+                run.set_tags({RESUMED_TAG: epoch.epoch})
+            outbox.put(epoch)
+            patiently(lambda: trial.report(epoch))  # raises TrialPruned when the pruner says so
+
         with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
-            model, result = planned.train(splits, on_epoch=on_epoch, on_batch=trial.progress)
+            train = functools.partial(
+                planned.train, splits, on_epoch=on_epoch, on_batch=trial.progress
+            )
+            model, result = _within_memory(train, planned, run)
             views = evaluate_views(
                 model, splits.validation.images, result.validation, study.search.views
             )
-        folder = spool.folder_of(study_run.run_id)
         with spool.lock_of(folder, trial.number):
             spooled = spool.put(
                 folder,
@@ -98,17 +138,37 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
                 pictures=planned.pictures(splits),
                 save_model=model.save,
             )
-            deliver(spooled, study, study_run, lambda: trial.complete(result))
+        return lambda study_run: deliver(spooled, study, study_run, lambda: trial.complete(result))
     except TrialPruned:
-        trial.prune()
-        run.end_as("PRUNED")
+        return lambda _: _pruned(trial, run)
     except TrialFailed as failure:
         log.warning("trial %d failed (%s): %s", trial.number, failure.kind, failure)
-        trial.fail(failure)
-        run.end_as("FAIL", {"failure.kind": failure.kind, "failure.message": failure.message})
-    except LeaseLost:
-        log.warning("trial %d: this process was silent too long, another has it", trial.number)
-    except BaseException:  # a stop or a bug: the trial goes back into the queue
-        if trial.give_back():
-            run.end_as("WAITING")
-        raise
+        return functools.partial(_failed, trial, run, failure)
+
+
+def _within_memory(train: Callable[..., Any], planned: Plan, run: TrialRun) -> Any:
+    """Train; if memory does not suffice, once more with half a batch at a time."""
+    try:
+        return train()
+    except TrialFailed as failure:
+        if failure.kind != "out_of_memory" or planned.checkpoint is None:
+            raise
+        log.warning("%s; once more, with half a batch at a time", failure.message)
+    patiently(lambda: run.set_tags({HALVED_TAG: "true"}))
+    return train(parts=2)
+
+
+def _introduce(run: TrialRun, planned: Plan, splits: Splits) -> None:
+    source, url = splits.report["source"], splits.report["url"]
+    run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
+    run.log_params(planned.params)
+
+
+def _pruned(trial: Trial, run: TrialRun) -> None:
+    trial.prune()
+    run.end_as("PRUNED")
+
+
+def _failed(trial: Trial, run: TrialRun, failure: TrialFailed, _: StudyRun) -> None:
+    trial.fail(failure)
+    run.end_as("FAIL", {"failure.kind": failure.kind, "failure.message": failure.message})

@@ -239,6 +239,17 @@ def test_too_little_memory_loses_the_trial(splits, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_batch_in_two_parts_teaches_what_it_does_in_one(splits, optimizer):
+    settings = config(optimizer=optimizer, batch_size=28, ema_decay=0.9, class_weight_power=0)
+    whole, first = train(settings, splits, on_epoch=ignore)
+    halved, second = train(settings, splits, on_epoch=ignore, parts=2)
+    for one, other in zip(whole.get_weights(), halved.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    assert second.epochs[-1].loss == pytest.approx(first.epochs[-1].loss, rel=1e-2)
+
+
+@pytest.mark.slow
 def test_the_precision_of_training_outlives_a_trial(splits):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

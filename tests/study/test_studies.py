@@ -183,7 +183,7 @@ def test_a_trial_that_keeps_killing_its_workers_is_lost():
 
 def test_only_one_of_two_gets_a_free_trial():
     study = fresh()
-    storage = study._storage
+    storage = study._queue._storage
     frozen = study._trials()[0]
     assert leases.swap(storage, frozen._trial_id, None, {"host": "a"})
     assert not leases.swap(storage, frozen._trial_id, None, {"host": "b"})
@@ -204,10 +204,14 @@ def test_a_reused_process_number_is_not_the_owner():
 
 def test_the_budget_has_room_for_those_who_came_first():
     study = fresh(trials=1, backbones="tiny")
-    first, second = study._ask(), study._take_left(study._trials())
+    queue = study._queue
+    first, second = queue._ask(), queue._take_left(study._trials())
     assert (first.number, second.number) == (1, 0)
-    assert study._fits(first)
-    assert not study._fits(second), "it was taken later, though its number is lower"
+    budget = study.search.trials
+    assert queue._fits(first, budget)
+    assert not queue._fits(second, study.search.trials), (
+        "it was taken later, though its number is lower"
+    )
     assert second.give_back()
     assert study.points()[0].state == "WAITING"
     finish(study, first)
@@ -217,7 +221,7 @@ def test_the_budget_has_room_for_those_who_came_first():
 def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
     study = fresh()
     trial = study.take()
-    study._storage.set_trial_user_attr(trial._id, "lease", leases.mine() | {"since": 0})
+    study._queue._storage.set_trial_user_attr(trial._id, "lease", leases.mine() | {"since": 0})
     assert not trial.give_back()
     with pytest.raises(leases.LeaseLost):
         trial.complete(result())
@@ -240,7 +244,7 @@ def test_the_heartbeat_carries_progress_and_notices_a_lost_lease(monkeypatch):
     while not study.points()[0].progress and time.time() < deadline:
         time.sleep(0.05)
     assert list(study.points()[0].progress) == [1, 2, 3]
-    study._storage.set_trial_user_attr(trial._id, "lease", {"host": "thief"})
+    study._queue._storage.set_trial_user_attr(trial._id, "lease", {"host": "thief"})
     while not trial._heartbeat.is_lost and time.time() < deadline:
         time.sleep(0.05)
     with pytest.raises(leases.LeaseLost):

@@ -47,3 +47,15 @@ def test_mistakes_are_refused(model, tmp_path):
         export(ExportConfig(output=str(tmp_path / "m.onnx"), model="models:/none/1"))
     with pytest.raises(DataError, match="can not be written"):
         export(ExportConfig(output="/dev/null/m.onnx", model=model))
+
+
+def test_a_network_that_a_converter_can_not_take_is_refused_in_its_words(
+    model, tmp_path, monkeypatch
+):
+    def unable(self, file, **_):
+        raise RuntimeError("no operator Strange\nat line 3")
+
+    monkeypatch.setattr("keras.Model.export", unable)
+    with pytest.raises(ExportFailed, match=r"converted to tflite: no operator Strange\n"):
+        export(ExportConfig(output=str(tmp_path / "m.tflite"), format="tflite", model=model))
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -111,6 +112,37 @@ def test_odd_names_and_empty_cells_cost_a_row_not_the_run(asked, photos, tmp_pat
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
     assert row["path"].endswith("caf\\xe9.png")
     assert row["error"] == ""
+
+
+def test_pictures_of_the_same_name_are_annotated_side_by_side(asked, photos, tmp_path):
+    crop = photos / "crop.png"
+    for name in ("deep/x", "x/crop.png", "x/CROP.png", "x/crop"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(crop, photos / name)
+    listed = ["x/crop.png", "x/CROP.png", "x/crop", "deep/../x/crop.png", "../photos/x/crop.png"]
+    (photos / "list.csv").write_text("\n".join(["path", *listed, "x/crop.png"]))
+    asked(input=str(photos / "list.csv"), output=str(tmp_path / "seen"))
+    assert len(list((tmp_path / "seen").rglob("*.png"))) == len(listed)
+
+
+def test_an_annotated_picture_that_can_not_be_written_costs_a_row(asked, photos, tmp_path):
+    (tmp_path / "seen" / "face.jpg.png").mkdir(parents=True)
+    asked(input=str(photos), output=str(tmp_path / "seen"))
+    rows = csv.DictReader((tmp_path / "seen" / "predictions.csv").read_text().splitlines())
+    errors = {row["path"].removeprefix(f"{photos}/"): row["error"] for row in rows}
+    assert "face.jpg.png can not be written" in errors.pop("face.jpg")
+    assert errors.pop("broken.jpg")
+    assert not any(errors.values())
+
+
+def test_what_stops_leaves_the_earlier_table_and_nothing_half(asked, photos, tmp_path):
+    (tmp_path / "out.csv").write_text("an earlier one")
+    with pytest.raises(StoreError, match="can not be loaded"):
+        asked(input=str(photos), output=str(tmp_path / "out.csv"), model="models:/nobody/1")
+    with pytest.raises(StoreError, match="can not be loaded"):
+        asked(input=str(photos), output=str(tmp_path / "new.csv"), model="models:/nobody/1")
+    assert (tmp_path / "out.csv").read_text() == "an earlier one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "photos"]
 
 
 @pytest.mark.parametrize("output", ["photos", "photos/list.csv"])

@@ -87,6 +87,7 @@ def enter(client, csv, folder, *, skill):
         name="m", params={}, tags={},
     )  # fmt: skip
     digests = {"train_digest": splits.train_digest, "test_digest": splits.test_digest}
+    study_run.set_tags(digests)
     tags = {"study": csv.stem, "trial_number": "7", "val_macro_f1": "0.5"} | digests
     return {"model_id": model_id, "run_id": run.run_id, "tags": tags}
 
@@ -158,7 +159,7 @@ def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
 def study_openings(client, name, version):
     run = client.get_run(client.get_model_version(name, version).run_id)
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
-    return StudyRun(client, parent).read_json("test_openings.json") or []
+    return StudyRun(client, parent).openings()
 
 
 def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
@@ -231,18 +232,32 @@ def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_pat
     assert promotion_run(client).data.tags["decision"] == "refused"
 
 
+@pytest.mark.parametrize("left", [None, 100])
 def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
-    enrol, world, tmp_path, capsys
+    enrol, world, tmp_path, capsys, left
 ):
     client, name = enrol("weak", "good")
     registry.crown(client, name, "1")
     shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
+    if left:  # Training has become smaller, test is as it was
+        lines = (tmp_path / "kept.csv").read_text().splitlines()
+        (world[0] / "other.csv").write_text("\n".join([lines[0], *lines[-280 - left :]]))
     try:
         promote(PromotionConfig(registered_model=name, version=2))
     finally:
         shutil.move(tmp_path / "kept.csv", world[0] / "other.csv")
     assert "it is not known whether the champion" in capsys.readouterr().out
     assert aliases(client, name)["champion"] == "2"
+
+
+def test_a_version_that_was_registered_by_hand_is_promoted_like_any_other(enrol, world):
+    client, name = enrol()
+    client.create_registered_model(name)
+    good = world[1]["good"]
+    client.create_model_version(name, f"models:/{good['model_id']}")
+    promote(PromotionConfig(registered_model=name, version=1))
+    assert aliases(client, name) == {"champion": "1"}
+    assert "Trial 7 of study faces" in client.get_model_version(name, "1").description
 
 
 def test_a_version_that_no_search_stored_is_refused(enrol):

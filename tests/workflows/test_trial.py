@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -117,7 +118,7 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert score.tags["test_openings"] == "1"
     assert client.get_model_version_by_alias("fer-emotion", "challenger").version == version.version
     finish(study, study_run, splits, timed_out=False)
-    assert len(study_run.read_json("test_openings.json")) == 1, "the same trial was tested twice"
+    assert len(study_run.openings()) == 1, "the same trial was tested twice"
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
@@ -196,6 +197,38 @@ def test_however_training_ends_both_stores_say_so(
     assert run.data.tags["optuna.trial_state"] == state
     if state == "FAIL":
         assert run.data.tags["failure.kind"] == "not_finite"
+
+
+def test_a_batch_that_does_not_fit_goes_through_memory_in_two_parts(
+    study, study_run, splits, monkeypatch
+):
+    fit, sizes = keras.Model.fit, []
+
+    def limited(self, feed, **options):
+        sizes.append(len(feed[0][0]))
+        if len(sizes) == 1:
+            raise MemoryError
+        return fit(self, feed, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", limited)
+    worker.run_trial(study.take(), splits, study, study_run)
+    (run,) = trial_runs(study_run)
+    assert states(study)[0] == "COMPLETE"
+    assert sizes == [sizes[0], sizes[0] // 2]
+    assert run.data.tags["fer.halved_batch"] == "true"
+
+
+def test_a_batch_that_does_not_fit_in_parts_either_is_a_failed_trial(
+    study, study_run, splits, monkeypatch
+):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(keras.Model, "fit", full)
+    worker.run_trial(study.take(), splits, study, study_run)
+    (run,) = trial_runs(study_run)
+    assert (states(study)[0], run.data.tags["failure.kind"]) == ("FAIL", "out_of_memory")
+    assert "in 2 parts" in run.data.tags["failure.message"]
 
 
 def test_a_study_without_a_complete_trial_says_so(study, study_run, splits):

@@ -1,0 +1,141 @@
+"""The queue of a study: hands out trials, within the budget, each to one process.
+
+The storage is the queue. A worker takes the first unfinished trial whose lease is free, one that
+was enqueued, given back, or left by a dead process, and else asks for a new one while the budget
+lasts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer_search.errors import StudyStopped, TrialFailed
+from fer_search.study import leases
+from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
+
+FAILURES_IN_A_ROW = 5
+"""So many failed trials, none complete between them, stop a study."""
+TAKEOVERS = 2
+"""A trial whose worker died this often, and once more, is lost."""
+
+
+class Queue:
+    """Hands out the trials of a study.
+
+    Args:
+        storage: Of the study.
+        study: As Optuna has it.
+        seed: Of the study.
+    """
+
+    def __init__(self, storage: optuna.storages.RDBStorage, study: optuna.Study, seed: int) -> None:
+        self._opened = datetime.datetime.now()
+        self._storage, self._study, self._seed = storage, study, seed
+
+    def take(self, wanted: Callable[[], int]) -> Trial | None:
+        """Take the next trial, waiting for trials of other workers while they might still fail.
+
+        Args:
+            wanted: Tells how many finished trials the study shall hold, as it is now.
+
+        Returns:
+            A running trial of this process, or None when the budget is spent.
+
+        Raises:
+            StudyStopped: After `FAILURES_IN_A_ROW` since this queue was opened.
+        """
+        while True:
+            budget, trials = wanted(), self._trials()
+            self._stop_if_hopeless(trials)
+            done = sum(trial.state in FINISHED for trial in trials)
+            running = sum(is_held(trial) for trial in trials)
+            if done >= budget:
+                return None
+            if done + running < budget:
+                taken = self._take_left(trials) or self._ask()
+                if self._fits(taken, budget):
+                    return taken
+                taken.give_back()
+            else:
+                time.sleep(1)
+
+    def take_number(self, number: int) -> Trial | None:
+        """Take one trial by its number, if it is unfinished and free."""
+        trial = self._trials()[number]
+        is_free = trial.state in UNFINISHED and not is_held(trial)
+        return self._seize(trial) if is_free else None
+
+    def release_dead(self) -> None:
+        """Give back every trial that a dead process left running."""
+        left = [t for t in self._trials() if t.state == TrialState.RUNNING and not is_held(t)]
+        for trial in self._seized(iter(left)):
+            trial.give_back()
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _take_left(self, trials: Sequence[FrozenTrial]) -> Trial | None:
+        free = (t for t in trials if t.state in UNFINISHED and not is_held(t))
+        return next(self._seized(free), None)
+
+    def _seized(self, trials: Iterator[FrozenTrial]) -> Iterator[Trial]:
+        for each in trials:
+            trial = self._seize(each)
+            if trial and trial.takeovers > TAKEOVERS:
+                trial.fail(TrialFailed("killed", f"its worker died {trial.takeovers} times"))
+            elif trial:
+                yield trial
+
+    def _seize(self, trial: FrozenTrial) -> Trial | None:
+        """Make a free unfinished trial this process's own, unless another was faster."""
+        old, new = trial.user_attrs.get(leases.ATTRIBUTE), leases.mine()
+        if not leases.swap(self._storage, trial._trial_id, old, new):
+            return None
+        if trial.state == TrialState.WAITING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        else:  # its owner died
+            takeovers = trial.user_attrs.get("takeovers", 0) + 1
+            self._storage.set_trial_user_attr(trial._trial_id, "takeovers", takeovers)
+        return self._held(trial._trial_id, new)
+
+    def _fits(self, trial: Trial, budget: int) -> bool:
+        """Tell whether the budget has room for `trial`, after all that were taken before it."""
+        mine = (trial.since, trial.number)
+        ahead = [
+            other
+            for other in self._trials()
+            if other.state in FINISHED
+            or (is_held(other) and (other.user_attrs["lease"]["since"], other.number) < mine)
+        ]
+        return len(ahead) < budget
+
+    def _ask(self) -> Trial:
+        """Create a trial that is under lease from its birth."""
+        lease = leases.mine()
+        born = optuna.trial.create_trial(
+            state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
+        )
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=born)
+        return self._held(trial_id, lease)
+
+    def _held(self, trial_id: int, lease: dict[str, Any]) -> Trial:
+        return Trial(self._storage, self._study, self._seed, trial_id, lease)
+
+    def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
+        ended = sorted(
+            (t for t in trials if t.datetime_complete and t.datetime_complete >= self._opened),
+            key=lambda trial: trial.datetime_complete or self._opened,
+        )
+        last = ended[-FAILURES_IN_A_ROW:]
+        if len(last) == FAILURES_IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
+            raise StudyStopped(
+                f"the last {FAILURES_IN_A_ROW} trials failed; the latest: "
+                f"{last[-1].user_attrs.get('failure.message', 'no reason recorded')}",
+                hint="mend the cause, then resume the study",
+            )

@@ -1,0 +1,73 @@
+"""The epochs of a trial on their way to MLflow: written in order, from a thread.
+
+Training does not wait for the store. While it is away, epochs wait here; they carry the time at
+which they ended, so that nobody sees later that they came late.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+
+from fer_search.results import EpochMetrics
+from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
+from fer_search.tracking.runs import TrialRun
+
+
+class Outbox:
+    """Writes epochs to the run of a trial.
+
+    Args:
+        run: Of the trial.
+        patience: Seconds that the store may be away.
+    """
+
+    def __init__(self, run: TrialRun, patience: float = PATIENCE_SECONDS) -> None:
+        self._run, self._patience = run, patience
+        self._waiting: queue.SimpleQueue[EpochMetrics | None] = queue.SimpleQueue()
+        self._error: Exception | None = None
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True, name="outbox")
+        self._thread.start()
+
+    def put(self, epoch: EpochMetrics) -> None:
+        """Take an epoch, after those before it.
+
+        Raises:
+            Exception: What the store answered to an earlier one, or that it stays away.
+        """
+        if self._error:
+            raise self._error
+        self._waiting.put(epoch)
+
+    def close(self, seconds: float | None = None) -> None:
+        """Wait until everything is written.
+
+        Args:
+            seconds: To wait at most, for someone in a hurry; what is not written by then is left
+                to the checkpoint, from which it is written when the trial goes on.
+
+        Raises:
+            Exception: What the store answered, or that it stays away; not to those in a hurry.
+        """
+        self._waiting.put(None)
+        if seconds is None:
+            self._thread.join()
+            if self._error:
+                raise self._error
+        else:
+            self._hurry.set()
+            self._thread.join(seconds)
+
+    def _write(self) -> None:
+        while (epoch := self._waiting.get()) is not None:
+            try:
+                patiently(
+                    functools.partial(self._run.log_epoch, epoch),
+                    patience=self._patience,
+                    stop=self._hurry,
+                )
+            except Exception as error:
+                self._error = error
+                return

@@ -1,0 +1,94 @@
+"""Many workers on one PostgreSQL, which these tests start for themselves."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[1]
+WORKERS, TRIALS = 4, 6
+
+
+def program(name):
+    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(places[-1]) if places else None)
+
+
+@pytest.fixture(scope="module")
+def database():
+    """Address of an empty database; the server runs as an ordinary user, in a temporary folder."""
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed: requirements-postgres.txt")
+    if program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed: apt install postgresql")
+    user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    shutil.chown(folder, user)
+    as_user = {"cwd": folder, "user": user} if os.geteuid() == 0 else {"cwd": folder}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = subprocess.run(
+        [program("initdb"), "-D", folder / "data", "-U", "fer", "-A", "trust", "-E", "UTF8"],
+        capture_output=True, text=True, **as_user,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            [
+                program("postgres"), "-D", folder / "data", "-p", str(port), "-k", folder,
+                "-h", "127.0.0.1", "-c", "fsync=off",
+            ],
+            stdout=log, stderr=log, **as_user,
+        )  # fmt: skip
+        try:
+            address = f"postgresql+psycopg://fer@127.0.0.1:{port}"
+            deadline = time.monotonic() + 60
+            while subprocess.run(
+                [program("createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "fer", "runs"],
+                capture_output=True,
+            ).returncode:
+                assert server.poll() is None, (folder / "log.txt").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+            shutil.rmtree(folder)
+
+
+def test_four_workers_share_a_study_on_postgresql(database, monkeypatch, tmp_path):
+    storage, runs = f"{database}/postgres", f"{database}/runs"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", runs)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "fer_search", "search", f"--storage={storage}", "--study=s",
+            f"--trials={TRIALS}", f"--workers={WORKERS}", "--data=synthetic", "--limit=70",
+            "--backbones=tiny", "--weights=none", "--image_sizes=48", "--epochs=2",
+            "--pruner=none", "--views=1",
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
+    assert len({trial.user_attrs["lease"]["pid"] for trial in trials}) > 1, "one did it all"
+    client = MlflowClient()
+    children = [r for r in client.search_runs(["0"]) if "optuna.trial_number" in r.data.tags]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    numbers = [int(run.data.tags["optuna.trial_number"]) for run in children]
+    assert sorted(numbers) == list(range(TRIALS))
+    assert len(client.search_model_versions("name='fer-emotion'")) == TRIALS
