@@ -77,7 +77,7 @@ def kept_bytes():
     return sum(size for file, size in files().items() if "models" in file.parts)
 
 
-def aliases(client):
+def aliases_of(client):
     return {key: str(value) for key, value in client.get_registered_model(NAME).aliases.items()}
 
 
@@ -104,7 +104,7 @@ def end_state(client):
     return (
         {trial: bool(model.begun) for trial, model in stored(client).items()},
         versions(client),
-        aliases(client),
+        aliases_of(client),
         sorted((file.name, size) for file, size in files().items() if "models" in file.parts),
         {run.info.run_name: run.data.tags.get(models.REMOVED_TAG, "")[25:] for run in children},
     )

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
-from fer_search.tracking import commands, registry, store
+from fer_search.tracking import aliases, commands, registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
 
 
@@ -202,26 +202,26 @@ def test_a_model_is_registered_once(client, study_run):
     assert known.run_id == run.run_id
 
 
-def aliases(client, name):
+def aliases_of(client, name):
     return {key: str(value) for key, value in client.get_registered_model(name).aliases.items()}
 
 
 def test_a_crown_is_remembered_by_its_successor_and_can_be_given_back(client, study_run):
     first, second, third = (version_of(client, study_run, "moved", n)[1] for n in (1, 2, 3))
-    registry.crown(client, "moved", first)
-    assert aliases(client, "moved") == {"champion": first}
+    aliases.crown(client, "moved", first)
+    assert aliases_of(client, "moved") == {"champion": first}
     with pytest.raises(StoreError, match="first champion"):
-        registry.champions(client, "moved")
-    registry.crown(client, "moved", second)
-    registry.crown(client, "moved", second)
-    assert aliases(client, "moved") == {"champion": second, "previous": first}
-    registry.crown(client, "moved", third)
-    champion, before = registry.champions(client, "moved")
+        aliases.champions(client, "moved")
+    aliases.crown(client, "moved", second)
+    aliases.crown(client, "moved", second)
+    assert aliases_of(client, "moved") == {"champion": second, "previous": first}
+    aliases.crown(client, "moved", third)
+    champion, before = aliases.champions(client, "moved")
     assert (str(champion.version), str(before.version)) == (third, second)
-    registry.restore(client, "moved", second)
-    assert aliases(client, "moved") == {"champion": second, "previous": first}
-    registry.restore(client, "moved", first)
-    assert aliases(client, "moved") == {"champion": first}
+    aliases.restore(client, "moved", second)
+    assert aliases_of(client, "moved") == {"champion": second, "previous": first}
+    aliases.restore(client, "moved", first)
+    assert aliases_of(client, "moved") == {"champion": first}
 
 
 @pytest.mark.parametrize("writes", range(4))
@@ -230,8 +230,8 @@ def test_the_next_call_repairs_what_a_kill_between_two_writes_left(
 ):
     name = f"killed{writes}"
     first, second, third = (version_of(client, study_run, name, n)[1] for n in (1, 2, 3))
-    registry.crown(client, name, first)
-    registry.crown(client, name, second)
+    aliases.crown(client, name, first)
+    aliases.crown(client, name, second)
     left = iter(range(writes))
 
     def killed(real):
@@ -246,23 +246,23 @@ def test_the_next_call_repairs_what_a_kill_between_two_writes_left(
         for write in ("set_model_version_tag", "set_registered_model_alias"):
             patch.setattr(client, write, killed(getattr(client, write)))
         try:
-            registry.crown(client, name, third)
+            aliases.crown(client, name, third)
         except KeyboardInterrupt:
             assert writes < 3
-    registry.repair(client, name)
+    aliases.repair(client, name)
     before, after = {"champion": second, "previous": first}, {"champion": third, "previous": second}
-    assert aliases(client, name) == (after if writes >= 2 else before)
-    registry.crown(client, name, third)
-    assert aliases(client, name) == after
+    assert aliases_of(client, name) == (after if writes >= 2 else before)
+    aliases.crown(client, name, third)
+    assert aliases_of(client, name) == after
 
 
 def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, study_run):
     versions = [version_of(client, study_run, "both", n)[1] for n in range(4)]
-    registry.crown(client, "both", versions[0])
+    aliases.crown(client, "both", versions[0])
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda version: registry.crown(client, "both", version), versions[1:]))
-    registry.repair(client, "both")
-    now = aliases(client, "both")
+        list(pool.map(lambda version: aliases.crown(client, "both", version), versions[1:]))
+    aliases.repair(client, "both")
+    now = aliases_of(client, "both")
     champion = client.get_model_version("both", now["champion"])
     assert now["previous"] == champion.tags["promotion.replaced"] != now["champion"]
 
@@ -270,20 +270,20 @@ def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, st
 def test_a_champion_that_was_not_beaten_is_not_replaced(client, study_run):
     """Two promotions that overlap: the second was compared with the champion before the first."""
     first, second, third = (version_of(client, study_run, "late", n)[1] for n in (1, 2, 3))
-    registry.crown(client, "late", first, "")
-    registry.crown(client, "late", second, first)
+    aliases.crown(client, "late", first, "")
+    aliases.crown(client, "late", second, first)
     for beaten in (first, ""):
         with pytest.raises(StoreError, match=f"is version {second} now"):
-            registry.crown(client, "late", third, beaten)
-    assert aliases(client, "late") == {"champion": second, "previous": first}
+            aliases.crown(client, "late", third, beaten)
+    assert aliases_of(client, "late") == {"champion": second, "previous": first}
 
 
 def test_a_champion_made_by_hand_keeps_the_previous_one_made_by_hand(client, study_run):
     first, second = (version_of(client, study_run, "hand", n)[1] for n in (1, 2))
     client.set_registered_model_alias("hand", "champion", second)
     client.set_registered_model_alias("hand", "previous", first)
-    registry.repair(client, "hand")
-    assert aliases(client, "hand") == {"champion": second, "previous": first}
+    aliases.repair(client, "hand")
+    assert aliases_of(client, "hand") == {"champion": second, "previous": first}
 
 
 @pytest.mark.parametrize(

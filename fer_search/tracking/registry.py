@@ -1,15 +1,6 @@
-"""The model registry: versions of trials' models, and the aliases that say which one is in use.
+"""The model registry: versions of trials' models, found, made, described, deleted.
 
-`challenger` is the best model of the newest study, `champion` the one that was promoted,
-`previous` the champion before it.
-
-A promotion is one write: the alias `champion`. Before it, the version is tagged with the champion
-that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
-two promotions at once, can set it right (`repair`).
-
-MLflow can not say "delete this version unless an alias points at it". So whoever deletes puts
-`REMOVING` on the logged model first and then looks for aliases, and `crown` moves the alias first
-and then looks for `REMOVING`: at least one of the two sees the other.
+The aliases that say which one is in use are in `aliases.py`.
 """
 
 from __future__ import annotations
@@ -30,13 +21,10 @@ from fer_search.errors import StoreError
 from fer_search.retention import Version
 from fer_search.tracking import store
 
-CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 REMOVING = "fer.removing"
 """Tag of a logged model that is about to be deleted: when and why."""
-_REPLACED = "promotion.replaced"
-"""Tag of a version: the champion before it; empty if it was the first."""
 _STAGES_IN_USE = ("Staging", "Production")
-_MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 """What MLflow answers if it has no such model, version or alias."""
 
 
@@ -73,11 +61,6 @@ def register(
     return str(version.version)
 
 
-def challenge(client: MlflowClient, name: str, version: str) -> None:
-    """Point the alias `challenger` at a version."""
-    _point(client, name, CHALLENGER, version)
-
-
 def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
     """Find a version by its number or by an alias.
 
@@ -85,7 +68,7 @@ def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
         StoreError: If there is no such model, version or alias.
     """
     if version.isdigit():
-        found = _by_number(client, name, version)
+        found = by_number(client, name, version)
     else:
         found = by_alias(client, name, version)
     if found is None:
@@ -104,78 +87,9 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code not in _MISSING:
+        if error.error_code not in MISSING:
             raise
         return None
-
-
-def crown(client: MlflowClient, name: str, version: str, beaten: str | None = None) -> None:
-    """Make a version the champion, and the champion before it `previous`.
-
-    Args:
-        client: Of the store.
-        name: In the registry.
-        version: Its number.
-        beaten: Number of the champion that it was compared with, empty if there was none; None
-            replaces whichever is the champion.
-
-    Raises:
-        StoreError: If another version has become the champion, or if the version is gone or being
-            deleted; the champion is the one before then.
-    """
-    before = by_alias(client, name, CHAMPION)
-    now = str(before.version) if before else ""
-    if beaten is not None and now not in (beaten, version):
-        raise StoreError(
-            f"the champion of {name!r} was {beaten or 'nobody'} and is version {now or 'none'} now",
-            hint="promote again, to be compared with that one",
-        )
-    if before is None or str(before.version) != version:
-        replaced = str(before.version) if before else ""
-        if not _is_crowned(client, name, version, replaced):
-            if before:
-                _point(client, name, CHAMPION, replaced)
-            else:
-                client.delete_registered_model_alias(name, CHAMPION)
-            raise StoreError(
-                f"version {version} of {name!r} is gone, or the command clean is deleting it",
-                hint="promote another version=…; if clean was stopped, run it again: it ends what "
-                "it began, or takes it back",
-            )
-    repair(client, name)
-
-
-def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersion]:
-    """Find the champion and the one before it.
-
-    Raises:
-        StoreError: If there is no champion, or none before it.
-    """
-    champion = find(client, name, CHAMPION)
-    before = _replaced(client, name, champion)
-    if before is None:
-        raise StoreError(
-            f"version {champion.version} of {name!r} is the first champion: there is none to go "
-            "back to",
-            hint=f"promote another version=…, or delete the alias {CHAMPION!r} in the MLflow UI",
-        )
-    return champion, before
-
-
-def restore(client: MlflowClient, name: str, version: str) -> None:
-    """Make a former champion the champion again; `previous` is the one that it had replaced."""
-    _point(client, name, CHAMPION, version)
-    repair(client, name)
-
-
-def repair(client: MlflowClient, name: str) -> None:
-    """Let `previous` point at the version that the champion replaced, if there is one."""
-    champion, now = by_alias(client, name, CHAMPION), by_alias(client, name, PREVIOUS)
-    before = _replaced(client, name, champion) if champion else None
-    if before and (now is None or now.version != before.version):
-        _point(client, name, PREVIOUS, before.version)
-    elif now and before is None:
-        client.delete_registered_model_alias(name, PREVIOUS)
 
 
 def versions(client: MlflowClient, condition: str | None = None) -> list[Version]:
@@ -211,7 +125,7 @@ def delete(client: MlflowClient, version: Version) -> None:
     try:
         client.delete_model_version(version.name, version.number)
     except MlflowException as error:
-        if error.error_code not in _MISSING:
+        if error.error_code not in MISSING:
             raise
 
 
@@ -224,28 +138,6 @@ def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) 
 def describe(client: MlflowClient, name: str, version: str, description: str) -> None:
     """Write on a version what people shall know about it, in Markdown."""
     client.update_model_version(name, version, description)
-
-
-def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Set an alias; where two make it at once, MLflow lets one fail, which tries again."""
-    try:
-        client.set_registered_model_alias(name, alias, version)
-    except MlflowException:
-        client.set_registered_model_alias(name, alias, version)
-
-
-def _is_crowned(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
-    """Make a version the champion, and tell whether it will stay."""
-    try:
-        client.set_model_version_tag(name, version, _REPLACED, replaced)
-        _point(client, name, CHAMPION, version)
-        champion = client.get_model_version_by_alias(name, CHAMPION)
-        model_id = str(champion.source).removeprefix("models:/")
-        return REMOVING not in client.get_logged_model(model_id).tags
-    except MlflowException as error:
-        if error.error_code not in _MISSING:
-            raise
-        return False
 
 
 def _version(client: MlflowClient, version: ModelVersion, aliases: Mapping[str, str]) -> Version:
@@ -271,22 +163,16 @@ def _location(client: MlflowClient, version: ModelVersion) -> str:
     try:
         return str(client.get_model_version_download_uri(version.name, version.version))
     except MlflowException as error:
-        if error.error_code not in _MISSING:
+        if error.error_code not in MISSING:
             raise
         return ""
 
 
-def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:
-    if _REPLACED not in champion.tags:  # made the champion by other hands
-        return by_alias(client, name, PREVIOUS)
-    number = champion.tags[_REPLACED]
-    return _by_number(client, name, number) if number else None
-
-
-def _by_number(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+def by_number(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """Find a version by its number; None if there is none."""
     try:
         return client.get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code not in _MISSING:
+        if error.error_code not in MISSING:
             raise
         return None

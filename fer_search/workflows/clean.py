@@ -17,7 +17,7 @@ from fer_search.errors import StoreError
 from fer_search.processes import Launch
 from fer_search.progress import console, say, space
 from fer_search.retention import StoredModel, Verdict, doomed, plan
-from fer_search.tracking import models, registry, store
+from fer_search.tracking import aliases, models, store
 from fer_search.tracking.logged_run import LoggedRun
 
 
@@ -75,7 +75,7 @@ def _carry_out(
             nothing loses its versions; later ones do not keep others back.
     """
     for name in {v.name for each in verdicts for v in each.model.versions if v.is_ours}:
-        registry.repair(client, name)
+        aliases.repair(client, name)
     for verdict in verdicts:
         if verdict.model.begun and verdict.model.versions and not verdict.goes:
             models.restore(client, verdict.model)

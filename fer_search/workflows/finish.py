@@ -17,7 +17,7 @@ from fer_search.results import Evaluation, TrialPoint, best_of
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.studies import Study
-from fer_search.tracking import registry
+from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import register
@@ -92,7 +92,7 @@ def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> None:
     """Make the best model the challenger, unless nothing shall be registered."""
     if study.search.register_ != "none":
         version = register(study, study_run, best.number, str(best.run_id))
-        registry.challenge(study_run.client, study.search.registered_model, version)
+        aliases.challenge(study_run.client, study.search.registered_model, version)
         study_run.set_tags({VERSION_TAG: version})
 
 

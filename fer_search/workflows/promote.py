@@ -19,9 +19,9 @@ from fer_search.errors import FerSearchError, PromotionRefused
 from fer_search.figures import promotion as figures
 from fer_search.gate import Decision, Measured, decide
 from fer_search.progress import say
-from fer_search.tracking import registry, store
+from fer_search.tracking import aliases, registry, store
+from fer_search.tracking.aliases import CHAMPION, PREVIOUS
 from fer_search.tracking.logged_run import LoggedRun
-from fer_search.tracking.registry import CHAMPION, PREVIOUS
 from fer_search.workflows.contest import Contestant, measure, test_pictures
 
 PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (
@@ -40,7 +40,7 @@ def promote(config: PromotionConfig) -> None:
     """
     client, name = store.connect(), config.registered_model
     if not config.dry_run:
-        registry.repair(client, name)
+        aliases.repair(client, name)
     if config.rollback:
         _roll_back(client, config)
         return
@@ -67,7 +67,7 @@ def promote(config: PromotionConfig) -> None:
         registry.find(client, name, version)  # it may be deleted by now
         _describe(run, candidate, champion, decision)
         beaten = str(champion.version.version) if champion else ""
-        registry.crown(client, name, version, beaten)
+        aliases.crown(client, name, version, beaten)
         run.set_tags({"decision": PROMOTED})
     say(f"{name} {candidate} is now the champion: models:/{name}@{CHAMPION}")
     if champion:
@@ -189,13 +189,13 @@ def _describe(
 
 def _roll_back(client: store.Client, config: PromotionConfig) -> None:
     name = config.registered_model
-    champion, before = registry.champions(client, name)
+    champion, before = aliases.champions(client, name)
     Contestant(client, before).check_files()
     if config.dry_run:
         say(f"Version {before.version} of {name} would replace {champion.version} again.")
         return
     with _run(client, config, f"roll back {name}") as run:
-        registry.restore(client, name, before.version)
+        aliases.restore(client, name, before.version)
         run.set_tags({"decision": ROLLED_BACK, "champion": before.version})
         tags = {"promotion.rolled_back_at": _now(), "promotion.rolled_back_run": run.run_id}
         registry.tag(client, name, champion.version, tags)

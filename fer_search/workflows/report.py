@@ -26,8 +26,7 @@ def report(config: ReportConfig) -> None:
         ConfigError: If the file can not be written; found out before anything else is done.
         StoreError: If there is no such study, or its run is not in MLflow's store.
     """
-    output = Path(config.output).expanduser().absolute()
-    _insist_on_writable(output)
+    output = _writable(config.output)
     studies = [existing_study(config.storage, name) for name in config.study]
     client = store.connect()
     runs = [StudyRun.of(client, study.name, study.facts["run_id"]) for study in studies]
@@ -42,16 +41,17 @@ def report(config: ReportConfig) -> None:
     say(f"Report: {output} ({len(html) / 1e6:.1f} MB), also {name} of {where}")
 
 
-def _insist_on_writable(output: Path) -> None:
-    """Refuse a file that can not be written, before the work is done."""
+def _writable(name: str) -> Path:
+    """Find the file to write, and refuse one that can not be before the work is done."""
     try:
-        if output.is_dir():
-            raise IsADirectoryError("it is a folder")
+        output = Path(name).expanduser().resolve()
+        if output.exists() and not output.is_file():
+            raise OSError("it is no file")
         with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}"):
-            pass
-    except OSError as error:
+            return output
+    except (OSError, RuntimeError) as error:  # nobody's home folder is a RuntimeError
         raise ConfigError(
-            f"output={output} can not be written: {error.strerror or error}",
+            f"output={name} can not be written: {getattr(error, 'strerror', None) or error}",
             hint="name a file in a folder that exists and that you may write to, "
             "e.g. output=report.html",
         ) from error

@@ -21,7 +21,7 @@ from PIL import Image
 
 from fer_search.config import EMOTIONS
 from fer_search.serving import package
-from fer_search.tracking import registry, store
+from fer_search.tracking import aliases, registry, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "models:/fer-emotion@champion"
@@ -42,7 +42,7 @@ def world(keras_file, tmp_path_factory):
             params={}, tags={},
         )  # fmt: skip
         registry.register(client, "fer-emotion", model_id=model_id, run_id=run.info.run_id, tags={})
-        registry.crown(client, "fer-emotion", "1")
+        aliases.crown(client, "fer-emotion", "1")
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | {"MLFLOW_TRACKING_URI": uri, "PATH": paths}, folder
 

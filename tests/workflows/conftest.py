@@ -9,7 +9,7 @@ from small_store import LARGE, NAME, TRIALS, VERSIONS, begin_study, store_model
 
 from fer_search.config import EMOTIONS
 from fer_search.serving import package
-from fer_search.tracking import registry, store
+from fer_search.tracking import aliases, store
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +56,8 @@ def template(unsynced, tmp_path_factory):
         client.create_experiment("faces", artifact_location=str(folder / "artifacts"))
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
         begin_study(client, "s", TRIALS)
-        registry.challenge(client, NAME, VERSIONS[0])
-        registry.crown(client, NAME, VERSIONS[2])
+        aliases.challenge(client, NAME, VERSIONS[0])
+        aliases.crown(client, NAME, VERSIONS[2])
         experiment = client.get_experiment_by_name("faces").experiment_id
         run = client.create_run(experiment, run_name="mine")
         store_model(client, run, "someones", LARGE, {"study": "s"})

@@ -27,7 +27,7 @@ from small_store import (
     SMALL,
     TRIALS,
     VERSIONS,
-    aliases,
+    aliases_of,
     begin_study,
     content,
     end_state,
@@ -40,7 +40,7 @@ from small_store import (
 )  # fmt: skip
 
 from fer_search.errors import StoreError
-from fer_search.tracking import models, registry, store
+from fer_search.tracking import aliases, models, registry, store
 
 
 def test_a_dry_run_changes_nothing_and_tells_all(client, capsys):
@@ -104,7 +104,7 @@ def test_versions_go_before_files_and_unregistered_models_before_all(client, mon
         assert [step for step, of in done if of == trial] == list(steps)
     assert set(stored(client)) == {-1, 0, 2, 4}
     assert versions(client) == ["1", "3", "4"]
-    assert aliases(client) == {"challenger": "1", "champion": "3"}
+    assert aliases_of(client) == {"challenger": "1", "champion": "3"}
     assert loads(f"models:/{NAME}@champion")
     assert kept_bytes() < 4 * LARGE
 
@@ -150,7 +150,7 @@ def test_a_version_that_gets_the_alias_after_planning_survives(
 
     hook(monkeypatch, target, method, move)
     run_clean(apply=True, versions=True)
-    assert aliases(client)["champion"] == number
+    assert aliases_of(client)["champion"] == number
     assert loads(f"models:/{NAME}@champion")
     assert loads(f"models:/{NAME}/{number}")
     one = stored(client)[1]
@@ -216,7 +216,7 @@ def test_mlflow_gc_deletes_files_under_a_live_alias_and_clean_can_not(client, ml
     run_clean(apply=True, versions=True)
     assert loads(f"models:/{NAME}@champion")
     mlflow_gc()
-    assert aliases(client)["champion"] == "3"
+    assert aliases_of(client)["champion"] == "3"
     with pytest.raises((MlflowException, OSError)):
         loads(f"models:/{NAME}@champion")
 
@@ -417,8 +417,8 @@ def server(tmp_path, monkeypatch):
 def test_a_server_deletes_the_files_that_it_keeps(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
     begin_study(server, "s", TRIALS)
-    registry.challenge(server, NAME, VERSIONS[0])
-    registry.crown(server, NAME, VERSIONS[2])
+    aliases.challenge(server, NAME, VERSIONS[0])
+    aliases.crown(server, NAME, VERSIONS[2])
     assert len([file for file in files() if file.name == "model.keras"]) == 6
     run_clean(apply=True, versions=True)
     assert set(stored(server)) == {0, 2, 4}

@@ -11,7 +11,7 @@ from small_store import (
     CLEANED,
     NAME,
     SMALL,
-    aliases,
+    aliases_of,
     begin_study,
     end_state,
     loads,
@@ -20,7 +20,7 @@ from small_store import (
 )  # fmt: skip
 
 from fer_search.errors import StoreError
-from fer_search.tracking import models, registry
+from fer_search.tracking import aliases, models
 
 pytestmark = pytest.mark.slow
 WRITES = {
@@ -103,12 +103,12 @@ def test_a_deletion_that_was_begun_and_is_not_wanted_any_more_is_taken_back(clie
             run_clean(apply=True, versions=True)
     assert stored(client)[1].begun
     with pytest.raises(StoreError, match="version 2 of 'fer-emotion' is gone, or"):
-        registry.crown(client, NAME, "2")
-    assert aliases(client)["champion"] == "3"
+        aliases.crown(client, NAME, "2")
+    assert aliases_of(client)["champion"] == "3"
     run_clean(apply=True)
     assert not stored(client)[1].begun
-    registry.crown(client, NAME, "2")
-    assert aliases(client)["champion"] == "2"
+    aliases.crown(client, NAME, "2")
+    assert aliases_of(client)["champion"] == "2"
 
 
 class Turns:
@@ -180,18 +180,18 @@ class Turns:
 
 def meet(client, monkeypatch, model, *counts):
     """Delete the model of a version while a promotion makes that version the champion."""
-    before = aliases(client)["champion"]
+    before = aliases_of(client)["champion"]
     (version,) = model.versions
     with monkeypatch.context() as patch:
         result = Turns(patch, counts).run(
             first=lambda: models.delete(client, model, versions=True, why="x"),
-            second=lambda: registry.crown(client, NAME, version.number),
+            second=lambda: aliases.crown(client, NAME, version.number),
         )
     is_crowned = result["second"] is None
     assert is_crowned or isinstance(result["second"], StoreError), result
     is_kept = result["first"] == f"{version} is champion"
     assert is_kept or result["first"] == "", result
-    assert aliases(client)["champion"] == (version.number if is_crowned else before)
+    assert aliases_of(client)["champion"] == (version.number if is_crowned else before)
     assert loads(f"models:/{NAME}@champion")
     return "crowned" if is_crowned else "refused", "kept" if is_kept else "deleted"
 

@@ -14,7 +14,7 @@ from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw
 from fer_search.errors import PromotionRefused, StoreError
 from fer_search.serving import package
-from fer_search.tracking import registry, store
+from fer_search.tracking import aliases, registry, store
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.promote import promote
 
@@ -108,7 +108,7 @@ def enrol(world, monkeypatch):
     return enrol
 
 
-def aliases(client, name):
+def aliases_of(client, name):
     return {key: str(value) for key, value in client.get_registered_model(name).aliases.items()}
 
 
@@ -121,13 +121,13 @@ def promotion_run(client):
 
 def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
     client, name = enrol("fair", "good")
-    registry.challenge(client, name, "1")
+    aliases.challenge(client, name, "1")
     promote(PromotionConfig(registered_model=name))
-    assert aliases(client, name) == {"challenger": "1", "champion": "1"}
+    assert aliases_of(client, name) == {"challenger": "1", "champion": "1"}
 
     opened = len(study_openings(client, name, "2"))
     promote(PromotionConfig(registered_model=name, version=2))
-    assert aliases(client, name) == {"challenger": "1", "champion": "2", "previous": "1"}
+    assert aliases_of(client, name) == {"challenger": "1", "champion": "2", "previous": "1"}
     run = promotion_run(client)
     assert (run.info.status, run.data.tags["decision"]) == ("FINISHED", "promoted")
     assert run.data.metrics["candidate/test_macro_f1"] > run.data.metrics["champion/test_macro_f1"]
@@ -148,7 +148,7 @@ def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
     assert run.info.run_id in openings[-1]["why"]
 
     promote(PromotionConfig(registered_model=name, rollback=True))
-    assert aliases(client, name) == {"challenger": "1", "champion": "1"}
+    assert aliases_of(client, name) == {"challenger": "1", "champion": "1"}
     assert promotion_run(client).data.tags["decision"] == "rolled back"
     assert "promotion.rolled_back_at" in client.get_model_version(name, "2").tags
     assert "version 1 is the champion again" in capsys.readouterr().out
@@ -164,12 +164,12 @@ def study_openings(client, name, version):
 
 def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
     client, name = enrol("good", "fair")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     before = client.get_model_version(name, "2")
     with pytest.raises(PromotionRefused, match="macro-F1 -") as refused:
         promote(PromotionConfig(registered_model=name, version=2))
     assert "version 2 does not become the champion" in str(refused.value)
-    assert aliases(client, name) == {"champion": "1"}
+    assert aliases_of(client, name) == {"champion": "1"}
     after = client.get_model_version(name, "2")
     assert (after.tags, after.description) == (before.tags, before.description)
     run = promotion_run(client)
@@ -179,19 +179,19 @@ def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
 
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(enrol, capsys):
     client, name = enrol("fair", "good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
-    assert aliases(client, name) == {"champion": "1"}
+    assert aliases_of(client, name) == {"champion": "1"}
     assert "would become the champion" in capsys.readouterr().out
     assert promotion_run(client).data.tags["decision"] == "would be promoted"
-    registry.crown(client, name, "2")
+    aliases.crown(client, name, "2")
     promote(PromotionConfig(registered_model=name, rollback=True, dry_run=True))
-    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+    assert aliases_of(client, name) == {"champion": "2", "previous": "1"}
 
 
 def test_the_champion_is_not_measured_against_itself(enrol, capsys):
     client, name = enrol("good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     opened = study_openings(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=1))
     assert "is the champion already" in capsys.readouterr().out
@@ -200,9 +200,9 @@ def test_the_champion_is_not_measured_against_itself(enrol, capsys):
 
 def test_a_champion_from_other_data_meets_the_candidate_on_the_candidates_pictures(enrol):
     client, name = enrol("weak", "good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2))
-    assert aliases(client, name)["champion"] == "2"
+    assert aliases_of(client, name)["champion"] == "2"
     good = client.get_model_version(name, "2")
     (data,) = promotion_run(client).inputs.dataset_inputs
     assert data.dataset.digest == good.tags["test_digest"]
@@ -210,10 +210,10 @@ def test_a_champion_from_other_data_meets_the_candidate_on_the_candidates_pictur
 
 def test_a_champion_that_was_trained_on_the_test_pictures_is_no_measure(enrol):
     client, name = enrol("leak", "good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     with pytest.raises(PromotionRefused, match="trained on 139 of the 140 test pictures"):
         promote(PromotionConfig(registered_model=name, version=2))
-    assert aliases(client, name) == {"champion": "1"}
+    assert aliases_of(client, name) == {"champion": "1"}
 
 
 def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_path):
@@ -228,7 +228,7 @@ def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_pat
             promote(PromotionConfig(registered_model=name, version=1))
     finally:
         shutil.move(tmp_path / "kept.csv", csv)
-    assert aliases(client, name) == {}
+    assert aliases_of(client, name) == {}
     assert promotion_run(client).data.tags["decision"] == "refused"
 
 
@@ -237,7 +237,7 @@ def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
     enrol, world, tmp_path, capsys, left
 ):
     client, name = enrol("weak", "good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
     if left:  # Training has become smaller, test is as it was
         lines = (tmp_path / "kept.csv").read_text().splitlines()
@@ -247,7 +247,7 @@ def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
     finally:
         shutil.move(tmp_path / "kept.csv", world[0] / "other.csv")
     assert "it is not known whether the champion" in capsys.readouterr().out
-    assert aliases(client, name)["champion"] == "2"
+    assert aliases_of(client, name)["champion"] == "2"
 
 
 def test_a_version_that_was_registered_by_hand_is_promoted_like_any_other(enrol, world):
@@ -256,7 +256,7 @@ def test_a_version_that_was_registered_by_hand_is_promoted_like_any_other(enrol,
     good = world[1]["good"]
     client.create_model_version(name, f"models:/{good['model_id']}")
     promote(PromotionConfig(registered_model=name, version=1))
-    assert aliases(client, name) == {"champion": "1"}
+    assert aliases_of(client, name) == {"champion": "1"}
     assert "Trial 7 of study faces" in client.get_model_version(name, "1").description
 
 
@@ -293,7 +293,7 @@ def test_a_model_whose_files_are_gone_is_refused_before_test_is_opened(enrol, wo
 
 def test_predictions_are_kept_so_that_a_decision_can_be_checked(enrol, tmp_path):
     client, name = enrol("fair", "good")
-    registry.crown(client, name, "1")
+    aliases.crown(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
     run = promotion_run(client)
     file = client.download_artifacts(run.info.run_id, "test_predictions.npz", str(tmp_path))

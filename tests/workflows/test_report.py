@@ -210,7 +210,9 @@ def test_an_unknown_study_is_refused_with_those_that_are_there(world, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("output", ["nowhere/report.html", ".", "file/report.html"])
+@pytest.mark.parametrize(
+    "output", ["nowhere/report.html", ".", "file/report.html", "/dev/null", "~nobody123/r.html"]
+)
 def test_a_file_that_can_not_be_written_is_refused_before_anything_is_done(tmp_path, output):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"(?s)can not be written.*name a file"):

@@ -1,0 +1,132 @@
+"""The aliases of the registered model, which say what is in use and what may come.
+
+`challenger` is the best model of the newest study, `champion` the one that was promoted,
+`previous` the champion before it.
+
+A promotion is one write: the alias `champion`. Before it, the version is tagged with the champion
+that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
+two promotions at once, can set it right (`repair`).
+
+MLflow can not say "delete this version unless an alias points at it". So whoever deletes puts
+`registry.REMOVING` on the logged model first and then looks for aliases, and `crown` moves the
+alias first and then looks for that tag: at least one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from fer_search.errors import StoreError
+from fer_search.tracking import registry
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+_REPLACED = "promotion.replaced"
+"""Tag of a version: the champion before it; empty if it was the first."""
+
+
+def challenge(client: MlflowClient, name: str, version: str) -> None:
+    """Point the alias `challenger` at a version."""
+    _point(client, name, CHALLENGER, version)
+
+
+def crown(client: MlflowClient, name: str, version: str, beaten: str | None = None) -> None:
+    """Make a version the champion, and the champion before it `previous`.
+
+    Args:
+        client: Of the store.
+        name: In the registry.
+        version: Its number.
+        beaten: Number of the champion that it was compared with, empty if there was none; None
+            replaces whichever is the champion.
+
+    Raises:
+        StoreError: If another version has become the champion, or if the version is gone or being
+            deleted; the champion is the one before then.
+    """
+    before = registry.by_alias(client, name, CHAMPION)
+    now = str(before.version) if before else ""
+    if beaten is not None and now not in (beaten, version):
+        raise StoreError(
+            f"the champion of {name!r} was {beaten or 'nobody'} and is version {now or 'none'} now",
+            hint="promote again, to be compared with that one",
+        )
+    if before is None or str(before.version) != version:
+        replaced = str(before.version) if before else ""
+        if not _is_crowned(client, name, version, replaced):
+            if before:
+                _point(client, name, CHAMPION, replaced)
+            else:
+                client.delete_registered_model_alias(name, CHAMPION)
+            raise StoreError(
+                f"version {version} of {name!r} is gone, or the command clean is deleting it",
+                hint="promote another version=…; if clean was stopped, run it again: it ends what "
+                "it began, or takes it back",
+            )
+    repair(client, name)
+
+
+def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersion]:
+    """Find the champion and the one before it.
+
+    Raises:
+        StoreError: If there is no champion, or none before it.
+    """
+    champion = registry.find(client, name, CHAMPION)
+    before = _replaced(client, name, champion)
+    if before is None:
+        raise StoreError(
+            f"version {champion.version} of {name!r} is the first champion: there is none to go "
+            "back to",
+            hint=f"promote another version=…, or delete the alias {CHAMPION!r} in the MLflow UI",
+        )
+    return champion, before
+
+
+def restore(client: MlflowClient, name: str, version: str) -> None:
+    """Make a former champion the champion again; `previous` is the one that it had replaced."""
+    _point(client, name, CHAMPION, version)
+    repair(client, name)
+
+
+def repair(client: MlflowClient, name: str) -> None:
+    """Let `previous` point at the version that the champion replaced, if there is one."""
+    champion, now = (
+        registry.by_alias(client, name, CHAMPION),
+        registry.by_alias(client, name, PREVIOUS),
+    )
+    before = _replaced(client, name, champion) if champion else None
+    if before and (now is None or now.version != before.version):
+        _point(client, name, PREVIOUS, before.version)
+    elif now and before is None:
+        client.delete_registered_model_alias(name, PREVIOUS)
+
+
+def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    """Set an alias; where two make it at once, MLflow lets one fail, which tries again."""
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, version)
+
+
+def _is_crowned(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
+    """Make a version the champion, and tell whether it will stay."""
+    try:
+        client.set_model_version_tag(name, version, _REPLACED, replaced)
+        _point(client, name, CHAMPION, version)
+        champion = client.get_model_version_by_alias(name, CHAMPION)
+        model_id = str(champion.source).removeprefix("models:/")
+        return registry.REMOVING not in client.get_logged_model(model_id).tags
+    except MlflowException as error:
+        if error.error_code not in registry.MISSING:
+            raise
+        return False
+
+
+def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:
+    if _REPLACED not in champion.tags:  # made the champion by other hands
+        return registry.by_alias(client, name, PREVIOUS)
+    number = champion.tags[_REPLACED]
+    return registry.by_number(client, name, number) if number else None
