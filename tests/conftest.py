@@ -13,6 +13,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: "resume" not in item.nodeid and "end_to_end" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep caches, spool and stores of a test inside its folder."""

@@ -76,15 +76,15 @@ def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
     assert champion.version == challenger.version
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_resnet50_from_scratch_runs_on_every_backend(backend):
+@pytest.mark.parametrize(("backend", "network"), [("tensorflow", "resnet50"), ("jax", "tiny")])
+def test_a_search_from_scratch_runs_on_every_backend(backend, network):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    done = search("--backbones=resnet50", "--limit=70", "--views=1", KERAS_BACKEND=backend)
+    done = search(f"--backbones={network}", "--limit=70", "--views=1", KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stdout
     _, study_run, (child,) = run_tree()
     assert study_run.data.tags["backend"] == backend
-    assert child.data.params["backbone"] == "resnet50"
+    assert child.data.params["backbone"] == network
     assert 0 <= child.data.metrics["val_accuracy"] <= 1
 
 

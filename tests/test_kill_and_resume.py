@@ -121,8 +121,11 @@ def epochs_reported():
 
 
 def mid_trial(process, after=0):
-    """Wait until two epochs more than `after` are done, and give the workers."""
-    wait_for(lambda: epochs_reported() >= after + 2)
+    """Wait until another epoch than `after` is done, and give the workers.
+
+    Patience ends no trial before its seventh epoch.
+    """
+    wait_for(lambda: epochs_reported() > after)
     return workers(process.pid)
 
 
@@ -134,7 +137,7 @@ def assert_whole(undisturbed):
     client = MlflowClient()
     assert numbers(client) == undisturbed
     resumed = [run.data.tags.get("fer.resumed_after_epoch", 0) for run in client.search_runs(["0"])]
-    assert max(map(int, resumed)) >= 2
+    assert max(map(int, resumed)) >= 1
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
     assert len(finished) == TRIALS
     assert not [t for t in trials() if t.state.name == "RUNNING"]

@@ -241,11 +241,14 @@ def test_too_little_memory_loses_the_trial(splits, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_batch_in_two_parts_teaches_what_it_does_in_one(splits, optimizer):
-    settings = config(optimizer=optimizer, batch_size=28, ema_decay=0.9, class_weight_power=0)
+    settings = config(
+        optimizer=optimizer, batch_size=28, ema_decay=0.9, schedule="plateau", warmup=0
+    )  # a rate that falls, falls between the parts
     whole, first = train(settings, splits, on_epoch=ignore)
     halved, second = train(settings, splits, on_epoch=ignore, parts=2)
-    for one, other in zip(whole.get_weights(), halved.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)
+    pairs = list(zip(whole.get_weights(), halved.get_weights(), strict=True))
+    far = [np.abs(one - other).mean() for one, other in pairs]
+    assert max(far) < 3e-4, "ten steps of 3e-3 that differ in the order of sums"
     assert second.epochs[-1].loss == pytest.approx(first.epochs[-1].loss, rel=1e-2)
 
 

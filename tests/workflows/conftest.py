@@ -38,7 +38,8 @@ def unsynced():
     """SQLite does not wait for the disk here: nobody pulls the plug."""
 
     def relax(connection, _):
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", relax)
     yield

@@ -1,6 +1,7 @@
 """KerasTuner's own HyperModels, as they are, from a plan to a model that can be stored."""
 
 import types
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -28,7 +29,7 @@ def test_kerastuners_own_hypermodels_are_trained_as_they_are(tmp_path, name, ask
     where = f"keras_tuner.applications:{name}"
     search = SearchConfig(hypermodel=where, image_sizes="48", epochs=1)
     trial = types.SimpleNamespace(hyperparameters=keras_tuner.HyperParameters(), seed=1)
-    planned = plan(trial, search)
+    planned = plan(trial, search, Path("unused.npz"))
     model, result = planned.train(splits, on_epoch=lambda _: None)
     assert asked | {"hypermodel"} <= set(planned.params)
     assert planned.pictures(splits) == {}
