@@ -98,6 +98,7 @@ class Checkpoint:
         Args:
             parts: A training with fewer parts to a batch is no use: it took too much memory.
         """
+        self.epoch_read = 0
         try:
             with self._file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].item())

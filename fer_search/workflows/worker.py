@@ -113,10 +113,10 @@ def _trained(
 
         def on_epoch(epoch: EpochMetrics) -> None:
             if planned.checkpoint is None and epoch.epoch == 1:
-                run.log_params(planned.params)  # a foreign `fit` may have asked for more
+                patiently(lambda: run.log_params(planned.params))  # a `fit` may have asked for more
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
                 log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
-                run.set_tags({RESUMED_TAG: epoch.epoch})
+                patiently(lambda: run.set_tags({RESUMED_TAG: epoch.epoch}))
             outbox.put(epoch)
             patiently(lambda: trial.report(epoch))  # raises TrialPruned when the pruner says so
 
