@@ -1,5 +1,6 @@
 """Many workers on one PostgreSQL, which these tests start for themselves."""
 
+import gc
 import importlib.util
 import os
 import pwd
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -84,7 +86,9 @@ def test_four_workers_share_a_study_on_postgresql(database, monkeypatch, tmp_pat
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    trials = optuna.load_study(study_name="s", storage=storage).trials
+    opened = optuna.storages.RDBStorage(storage)
+    trials = optuna.load_study(study_name="s", storage=opened).trials
+    opened.engine.dispose()  # psycopg complains of connections that nobody closed
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
     assert len(list(tmp_path.rglob("worker-*.log"))) == WORKERS
     client = MlflowClient()
@@ -93,3 +97,6 @@ def test_four_workers_share_a_study_on_postgresql(database, monkeypatch, tmp_pat
     numbers = [int(run.data.tags["optuna.trial_number"]) for run in children]
     assert sorted(numbers) == list(range(TRIALS))
     assert len(client.search_model_versions("name='fer-emotion'")) == TRIALS
+    for engine in [each for each in gc.get_objects() if isinstance(each, sqlalchemy.Engine)]:
+        if engine.dialect.name == "postgresql":
+            engine.dispose()  # MLflow's
