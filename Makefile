@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python
+MINUTES ?= 10
+SEED ?= 1
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,4 +20,7 @@ lint: ## Format, lint and types
 demo: ## A 3-trial search on drawn faces
 	mlflow run . -e demo --env-manager local
 
-.PHONY: help test test-all lint demo
+chaos: ## Injure a search at random, resume it, audit it: make chaos MINUTES=10 SEED=1 OUT=DIR
+	$(PYTHON) tests/chaos --minutes $(MINUTES) --seed $(SEED) --out $(OUT)
+
+.PHONY: help test test-all lint demo chaos

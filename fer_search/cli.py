@@ -20,16 +20,14 @@ from typing import Any
 
 import click
 
-from fer_search.config import (
-    DEMO,
+from fer_search.command_config import (
     CleanConfig,
     ExportConfig,
     PredictionConfig,
     PromotionConfig,
     ReportConfig,
-    SearchConfig,
-    WorkerConfig,
 )
+from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused
 from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
 from fer_search.settings import spelled
@@ -66,6 +64,7 @@ def main() -> None:
         if not said:
             raise
         click.echo(f"Error: {said}", err=True)
+        _explain(said)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
@@ -77,7 +76,7 @@ def _explain(message: str) -> None:
     if "MLFLOW_RUN_ID" in os.environ:
         from fer_search.tracking import commands
 
-        with contextlib.suppress(FerSearchError):  # the store may be what was refused
+        with contextlib.suppress(Exception):  # the store may be what was refused, or is away
             commands.explain(sys.argv[1], message)
 
 

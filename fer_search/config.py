@@ -1,5 +1,6 @@
-"""What goes down: a search as a person asks for it; a trial is in `trial_config.py`.
+"""What goes down: a search as a person asks for it.
 
+A trial is in `trial_config.py`, the parameters of the other commands are in `command_config.py`.
 Configs are frozen and validated at birth, so nothing behind them checks a setting again. Legal
 names are tuples here, cheap to import; a test keeps them equal to the catalogues that implement
 them.
@@ -10,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 import pydantic
 from pydantic import Field
 
 from fer_search.errors import ConfigError
-from fer_search.settings import Frozen, one_of, spelled
+from fer_search.settings import Listed, ModelName, Request, StorageUrl, StudyName, one_of
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """Class names in the order of the labels: alphabetical, like the folders. The CSV of the challenge
@@ -39,14 +39,14 @@ ORIGINAL, CLEANED = FACES = ("original", "cleaned")
 WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 REGISTER = ("all", "best", "none")
-FORMATS = ("onnx", "tflite")
-STORAGES = ("sqlite", "postgresql", "mysql")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 """VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
 
 VIEWS = (1, 2, 10)
 AUTO, NONE = "auto", "none"
-MOVABLE = frozenset({"trials", "timeout", "views", "workers", "precision"})
+MOVABLE = frozenset(
+    {"trials", "timeout", "views", "workers", "trials_per_gpu", "retries", "precision"}
+)
 """Settings that may change when a study is resumed."""
 _ADDRESS = frozenset({"study", "storage"})
 """How a study is found, hence the same by nature."""
@@ -58,42 +58,8 @@ def _views(value: int) -> int:
     return value
 
 
-def _listed(value: Any) -> Any:
-    """Take `a,b` for `("a", "b")`; spaces around the commas and repetitions do not matter."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    return tuple(dict.fromkeys(value)) if isinstance(value, (list, tuple)) else value
-
-
-def _shared_and_open(url: str) -> str:
-    """Let pass what several processes can use and what may be written into a log."""
-    parts = urlsplit(url)
-    if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
-        raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
-    if parts.scheme.startswith("sqlite"):
-        path = url.split("://", 1)[1]
-        if not path.startswith("/") or path in ("/", "/:memory:"):
-            raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
-    if parts.password or {"password", "passwd"} & set(parse_qs(parts.query)):
-        raise ValueError(
-            "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
-        )
-    return url
-
-
-_Storage = Annotated[str, pydantic.AfterValidator(_shared_and_open)]
-_List = pydantic.BeforeValidator(_listed)
-_ModelName = Annotated[str, Field(pattern=r"^[^/:.%\"']+$", max_length=200)]
-_StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=200)]
+Views = Annotated[int, pydantic.AfterValidator(_views)]
 _ImageSize = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
-
-
-class Request(Frozen):
-    """The parameters of a command."""
-
-    def to_params(self) -> dict[str, str]:
-        """Spell every setting as on the command line; `cls(**params)` reads it back."""
-        return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
 
 
 class SearchConfig(Request):
@@ -107,10 +73,10 @@ class SearchConfig(Request):
         50, ge=1, le=100_000, description="finished trials (complete + pruned) the study shall hold"
     )
     timeout: float = Field(0, ge=0, description="seconds for the whole study; 0 = no limit")
-    study: _StudyName = Field(
+    study: StudyName = Field(
         AUTO, description="name of the study; an existing one is resumed, auto = a new name"
     )
-    storage: _Storage = Field(
+    storage: StorageUrl = Field(
         "sqlite:///optuna.db", description="Optuna storage URL (SQLite, PostgreSQL or MySQL)"
     )
     data: str = Field(
@@ -127,7 +93,7 @@ class SearchConfig(Request):
         ge=0,
         description="at most so many training and so many validation images, stratified; 0 = all",
     )
-    backbones: Annotated[tuple[Annotated[str, one_of(BACKBONES)], ...], _List] = Field(
+    backbones: Annotated[tuple[Annotated[str, one_of(BACKBONES)], ...], Listed] = Field(
         ("vgg16", "resnet50"),
         min_length=1,
         description=f"which may be sampled: {','.join(BACKBONES)}",
@@ -140,7 +106,7 @@ class SearchConfig(Request):
         min_length=1,
         description="imagenet, none, or a weights file; {backbone} in it is replaced",
     )
-    image_sizes: Annotated[tuple[_ImageSize, ...], _List] | Literal["auto"] = Field(
+    image_sizes: Annotated[tuple[_ImageSize, ...], Listed] | Literal["auto"] = Field(
         "auto", description="sizes that may be sampled, e.g. 48,96; auto = by the device"
     )
     epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
@@ -150,11 +116,17 @@ class SearchConfig(Request):
     pruner: Annotated[str, one_of(PRUNERS)] = Field(
         "hyperband", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
     )
-    views: Annotated[int, pydantic.AfterValidator(_views)] = Field(
+    views: Views = Field(
         2, description="views of a picture (1, 2 or 10) up to which metrics are also logged"
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        1, description="worker processes on this machine; auto = one per GPU"
+        1, description="worker processes on this machine; auto = as many as the GPUs hold"
+    )
+    trials_per_gpu: int = Field(
+        1, ge=1, le=64, description="trials that share a GPU, where workers=auto"
+    )
+    retries: int = Field(
+        2, ge=0, le=100, description="how often a trial whose worker died goes on with another"
     )
     precision: Annotated[str, one_of(PRECISIONS)] = Field(
         AUTO, description=f"arithmetic of training: {', '.join(PRECISIONS)}"
@@ -167,7 +139,7 @@ class SearchConfig(Request):
         alias="register",
         description=f"which completed trials become model versions: {', '.join(REGISTER)}",
     )
-    registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
+    registered_model: ModelName = Field("fer-emotion", description="name in the model registry")
 
     @pydantic.field_validator("image_sizes")
     @classmethod
@@ -240,98 +212,11 @@ class SearchConfig(Request):
 class WorkerConfig(Request):
     """A worker that joins a study: the parameters of the command `worker`."""
 
-    study: _StudyName = Field(description="name of the study to join")
-    storage: _Storage = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
+    study: StudyName = Field(description="name of the study to join")
+    storage: StorageUrl = Field(
+        "sqlite:///optuna.db", description="Optuna storage URL of the study"
+    )
     parent: int = Field(0, ge=0, description="process with which to stop; 0 = none")
-
-
-class PromotionConfig(Request):
-    """A promotion: the parameters of `mlflow run . -e promote`."""
-
-    registered_model: _ModelName = Field("fer-emotion", description="name in the model registry")
-    version: Annotated[int, Field(ge=1)] | Literal["challenger"] = Field(
-        "challenger", description="which version; challenger = the best of the newest study"
-    )
-    dry_run: bool = Field(False, description="compare and say what would happen, change nothing")
-    rollback: bool = Field(False, description="go back to the champion before this one")
-    min_gain: float = Field(
-        0, ge=-1, le=1, description="macro-F1 by which the champion must be beaten, at least"
-    )
-    confidence: float = Field(
-        0.95, ge=0.5, lt=1, description="with which the gain must be more than that"
-    )
-    max_f1_drop: float = Field(0.1, ge=0, le=1, description="most that one emotion's F1 may lose")
-    min_f1: float = Field(0, ge=0, le=1, description="least F1 of every emotion")
-    min_macro_f1: float = Field(0, ge=0, le=1, description="least macro-F1")
-    max_calibration_error: float = Field(
-        0, ge=0, le=1, description="largest expected calibration error; 0 = no limit"
-    )
-    max_megabytes: float = Field(0, ge=0, description="largest stored model; 0 = no limit")
-    max_milliseconds: float = Field(
-        0, ge=0, description="longest time for one picture, on this machine; 0 = no limit"
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.rollback and self.version != "challenger":
-            raise ValueError(
-                f"rollback=true and version={self.version}: expected one of them; a rollback goes "
-                "to the champion before this one"
-            )
-        return self
-
-
-class PredictionConfig(Request):
-    """Predictions: the parameters of `mlflow run . -e predict`."""
-
-    input: str = Field(min_length=1, description="a picture, a folder, or a CSV with a column path")
-    output: str = Field(
-        min_length=1, description="a .csv, a .json, or a folder for annotated pictures and a CSV"
-    )
-    model: str = Field(
-        "models:/fer-emotion@champion", min_length=1, description="address of the model in MLflow"
-    )
-    views: Annotated[int, pydantic.AfterValidator(_views)] = Field(
-        1, description="views of a face (1, 2 or 10) whose answers are averaged"
-    )
-
-
-class ExportConfig(Request):
-    """An export: the parameters of `mlflow run . -e export`."""
-
-    format: Annotated[str, one_of(FORMATS)] = Field(
-        "onnx", description=f"of the file: {', '.join(FORMATS)}"
-    )
-    output: str = Field(min_length=1, description="file to write")
-    model: str = Field(
-        "models:/fer-emotion@champion", min_length=1, description="address of the model in MLflow"
-    )
-    tolerance: float = Field(
-        1e-3, ge=0, le=1, description="most that a probability may differ from the Keras model's"
-    )
-
-
-class CleanConfig(Request):
-    """A clean-up of stored models: the parameters of `mlflow run . -e clean`."""
-
-    apply: bool = Field(False, description="delete; without it, only say what would be deleted")
-    versions: bool = Field(
-        False, description="registered models may go too, if no alias points at their versions"
-    )
-    keep: int = Field(3, ge=1, description="best models of each study that stay, at least")
-    study: _StudyName = Field(AUTO, description="name of the one study to clean; auto = all")
-
-
-class ReportConfig(Request):
-    """A report: the parameters of `mlflow run . -e report`."""
-
-    study: Annotated[tuple[_StudyName, ...], _List] = Field(
-        min_length=1, max_length=6, description="name of a study; a,b puts several side by side"
-    )
-    storage: _Storage = Field("sqlite:///optuna.db", description="Optuna storage URL of the study")
-    output: str = Field(
-        "report.html", min_length=1, description="HTML file to write; replaced if it is there"
-    )
 
 
 DEMO: Mapping[str, Any] = {

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from fer_search.command_config import PromotionConfig
 from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar
-from fer_search.config import EMOTIONS, PromotionConfig
+from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
 

@@ -7,14 +7,16 @@ there, and when it ends the search ends too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -23,6 +25,7 @@ STOPPED = 143
 STOP_SECONDS = 20
 """An orderly stop that takes longer is broken off."""
 
+_PACKAGE = Path(__file__).parents[1]
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd.exe", "sh.exe", "bash.exe"}
 
 
@@ -94,6 +97,35 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def memory_kills() -> int:
+    """How many processes the kernel has killed because memory ran out, where it says so.
+
+    Counted for this process's cgroup where it has one of version 2, else for the machine
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, `memory.events`); 0 outside Linux.
+    """
+    with contextlib.suppress(OSError, StopIteration):
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        group = next(line[4:] for line in groups if line.startswith("0::/"))
+        return _counted(Path("/sys/fs/cgroup") / group / "memory.events")
+    with contextlib.suppress(OSError, StopIteration):
+        return _counted(Path("/proc/vmstat"))
+    return 0
+
+
+def begin_anew() -> NoReturn:
+    """Replace this process by a fresh one with the same number, command line and output."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-m", "fer_search", *sys.argv[1:]]
+    os.execve(sys.executable, command, environment_with_package())
+
+
+def environment_with_package() -> dict[str, str]:
+    """This process's environment, in which a child finds this program from any folder."""
+    path = os.pathsep.join([str(_PACKAGE), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
+
+
 def stop_on_signals() -> None:
     """Turn the first SIGINT, SIGTERM or SIGHUP into `KeyboardInterrupt`; ignore those after it.
 
@@ -124,3 +156,9 @@ def stop_with(process: psutil.Process) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name=f"stop-with-{process.pid}").start()
+
+
+def _counted(file: Path) -> int:
+    """The value of `oom_kill` in a file of names and numbers."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return next(int(value) for name, value in lines if name == "oom_kill")

@@ -9,7 +9,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fer_search.config import CleanConfig
+from fer_search.command_config import CleanConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

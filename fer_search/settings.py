@@ -1,14 +1,21 @@
-"""What all configs share: frozen, validated at birth, and refused in words that help."""
+"""What all configs share: frozen, validated at birth, and refused in words that help.
+
+And the types of the settings that several commands have: names, lists, the address of a storage.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pydantic
+from pydantic import Field
 
 from fer_search.errors import ConfigError
+
+STORAGES = ("sqlite", "postgresql", "mysql")
 
 
 class Frozen(pydantic.BaseModel):
@@ -21,6 +28,14 @@ class Frozen(pydantic.BaseModel):
             super().__init__(**values)
         except pydantic.ValidationError as error:
             raise _refusal(type(self), error) from None
+
+
+class Request(Frozen):
+    """The parameters of a command."""
+
+    def to_params(self) -> dict[str, str]:
+        """Spell every setting as on the command line; `cls(**params)` reads it back."""
+        return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
 
 
 def one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
@@ -66,3 +81,34 @@ def _refusal(cls: type[Frozen], error: pydantic.ValidationError) -> ConfigError:
     return ConfigError(
         "\n".join(lines.values()), hint="python -m fer_search COMMAND --help lists the parameters"
     )
+
+
+def _listed(value: Any) -> Any:
+    """Take `a,b` for `("a", "b")`; spaces around the commas and repetitions do not matter."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(dict.fromkeys(value)) if isinstance(value, (list, tuple)) else value
+
+
+def _shared_and_open(url: str) -> str:
+    """Let pass what several processes can use and what may be written into a log."""
+    parts = urlsplit(url)
+    if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
+        raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
+    if parts.scheme.startswith("sqlite"):
+        path = url.split("://", 1)[1]
+        if not path.startswith("/") or path in ("/", "/:memory:"):
+            raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
+    if parts.password or {"password", "passwd"} & set(parse_qs(parts.query)):
+        raise ValueError(
+            "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
+        )
+    return url
+
+
+Listed = pydantic.BeforeValidator(_listed)
+"""`a,b` for `("a", "b")`."""
+StorageUrl = Annotated[str, pydantic.AfterValidator(_shared_and_open)]
+"""Of a database that several processes can use, without a password in it."""
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=200)]
+ModelName = Annotated[str, Field(pattern=r"^[^/:.%\"']+$", max_length=200)]

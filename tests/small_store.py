@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlflow
 
-from fer_search.config import CleanConfig
+from fer_search.command_config import CleanConfig
 from fer_search.processes import Launch
 from fer_search.tracking import models, registry, store
 from fer_search.tracking.runs import StudyRun

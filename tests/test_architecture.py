@@ -18,7 +18,7 @@ LAYERS = [
     {"data", "runtime", "gate", "retention"},
     {"comparison", "cost"},
     {"results"},
-    {"trial_config"},
+    {"trial_config", "command_config"},
     {"config", "processes"},
     {"settings"},
     {"errors"},

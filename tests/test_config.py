@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from strategies import search_configs, trial_configs
 
-from fer_search.config import DEMO, CleanConfig, ReportConfig, SearchConfig, weights_for
+from fer_search.command_config import CleanConfig, ReportConfig
+from fer_search.config import DEMO, SearchConfig, weights_for
 from fer_search.errors import ConfigError
 from fer_search.trial_config import TrialConfig
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fer_search.config import EMOTIONS, PromotionConfig
+from fer_search.command_config import PromotionConfig
+from fer_search.config import EMOTIONS
 from fer_search.gate import Measured, decide
 from fer_search.results import Evaluation
 

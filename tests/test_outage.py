@@ -56,6 +56,20 @@ def test_a_server_that_is_away_is_told_from_one_that_refuses(
     assert is_outage(error) == is_away
 
 
+@pytest.mark.parametrize(
+    ("said", "is_away"),
+    [
+        ('connection to server at "db", port 5432 failed: Connection refused', True),
+        ("server closed the connection unexpectedly", True),
+        ('connection to server failed: FATAL:  password authentication failed for "me"', False),
+        ('connection to server failed: FATAL:  database "fer" does not exist', False),
+    ],
+)
+def test_a_database_server_that_says_no_is_not_waited_for(said, is_away):
+    error = sqlalchemy.exc.OperationalError("select 1", {}, Exception(said))
+    assert is_outage(error) == is_away
+
+
 def test_a_locked_database_is_told_from_a_wrong_one(tmp_path):
     file = tmp_path / "o.db"
     engine = sqlalchemy.create_engine(f"sqlite:///{file}", connect_args={"timeout": 0})

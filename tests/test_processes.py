@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fer_search.processes import Launch, find_launch, is_alive, is_mlflow_run, mlflow_prefix
+from fer_search.processes import (
+    Launch,
+    find_launch,
+    is_alive,
+    is_mlflow_run,
+    memory_kills,
+    mlflow_prefix,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,3 +132,43 @@ def test_a_process_stops_with_the_one_it_belongs_to():
         owner.kill()
         owner.communicate()
         assert child.stdout.read() == "tidying\ntidy\n"
+
+
+@pytest.fixture
+def tight():
+    """A cgroup of version 1 whose processes share 64 MiB."""
+    group = Path(f"/sys/fs/cgroup/memory/fer-search-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(64 * 2**20))
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_what_the_kernel_kills_for_memory_is_counted(tight):
+    before = memory_kills()
+    greedy = (
+        "import sys; input(); kept = bytearray(2 ** 28)\n"
+        "for place in range(0, len(kept), 4096): kept[place] = 1"
+    )
+    child = subprocess.Popen([sys.executable, "-c", greedy], stdin=subprocess.PIPE, text=True)
+    (tight / "cgroup.procs").write_text(str(child.pid))
+    child.communicate("\n")
+    assert child.returncode == -signal.SIGKILL
+    assert memory_kills() == before + 1
+
+
+def test_a_process_begins_anew_with_its_number_and_its_command():
+    code = (
+        "import os, sys; from fer_search.processes import begin_anew; "
+        "print(os.getpid()); sys.argv[1:] = ['worker', '-h']; os.chdir('/'); begin_anew()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    number, _, printed = child.communicate()[0].partition("\n")
+    assert int(number) == child.pid
+    assert child.returncode == 0
+    assert "Join a study" in printed

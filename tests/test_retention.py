@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_search.config import CleanConfig
+from fer_search.command_config import CleanConfig
 from fer_search.retention import StoredModel, Version, doomed, front, plan
 
 

@@ -92,10 +92,12 @@ class Checkpoint:
         self.epoch_read = 0
         """The epoch from which `read` lets training go on; 0 if from none."""
 
-    def read(self, parts: int = 1) -> Saved | None:
+    def read(self, model: keras.Model, parts: int = 1) -> Saved | None:
         """Read what was written last; None, with a warning if that is a loss, if it is no use.
 
         Args:
+            model: Built anew for the same trial. What a program wrote that builds another network
+                for it is no use.
             parts: A training with fewer parts to a batch is no use: it took too much memory.
         """
         self.epoch_read = 0
@@ -106,18 +108,19 @@ class Checkpoint:
                     [arrays[f"{kind}-{index}"] for index in range(count)]
                     for kind, count in facts["counts"].items()
                 )
+            history = [EpochMetrics(**epoch) for epoch in facts["progress"].pop("history")]
+            progress = Progress(**facts["progress"], history=history, best_weights=best)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             log.warning("%s can not be read (%s): training begins anew", self._file, error)
             return None
-        if facts["about"] != self._about:
+        shapes = [array.shape for array in network]
+        if facts["about"] != self._about or shapes != [tuple(v.shape) for v in model.variables]:
             log.warning("%s is of another training, which begins anew", self._file)
             return None
-        if facts["progress"]["parts"] < parts:
+        if progress.parts < parts:
             return None
-        facts["progress"]["history"] = [EpochMetrics(**e) for e in facts["progress"]["history"]]
-        progress = Progress(**facts["progress"], best_weights=best)
         self.epoch_read = progress.epoch
         return Saved(progress, network, optimizer)
 

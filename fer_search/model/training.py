@@ -77,7 +77,7 @@ def train(
     validation = splits.validation
     with memory_permitting(what):
         model = model or fresh_network(config, splits.train)
-        saved = checkpoint.read(parts) if checkpoint else None
+        saved = checkpoint.read(model, parts) if checkpoint else None
         fresh = Progress(phase=first_epoch, changed=first_epoch, parts=parts)
         progress = saved.progress if saved else fresh
         parts = progress.parts

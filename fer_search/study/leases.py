@@ -1,14 +1,15 @@
 """Leases: which process trains a trial, written on the trial itself.
 
 A lease is the trial attribute `lease`, or null when the trial is free: `{host, pid, pid_start,
-since, beat, progress}`. It changes hands by one compare-and-set statement in the storage, so of
-all who want a trial exactly one gets it, on every database. On its own host a dead owner is dead
-at once; on another host after `GRACE_SECONDS` without a beat.
+since, memory_kills, beat, progress}`. It changes hands by one compare-and-set statement in the
+storage, so of all who want a trial exactly one gets it, on every database. On its own host a dead
+owner is dead at once; on another host after `GRACE_SECONDS` without a beat.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -20,7 +21,7 @@ import optuna
 import psutil
 import sqlalchemy
 
-from fer_search.processes import is_alive
+from fer_search.processes import is_alive, memory_kills
 
 BEAT_SECONDS = 3.0
 GRACE_SECONDS = 120.0
@@ -49,6 +50,7 @@ def mine() -> dict[str, Any]:
         "pid": process.pid,
         "pid_start": process.create_time(),
         "since": time.time(),
+        "memory_kills": memory_kills(),
         "beat": time.time(),
         "progress": None,
     }
@@ -66,6 +68,12 @@ def is_free(lease: Lease) -> bool:
         return is_another or not is_alive(owner)
     except psutil.NoSuchProcess:
         return True
+
+
+def was_short_of_memory(lease: Mapping[str, Any]) -> bool:
+    """Tell whether the kernel has killed for memory here since the dead owner took the trial."""
+    is_here = lease["host"] == socket.gethostname()
+    return bool(is_here and memory_kills() > lease.get("memory_kills", math.inf))
 
 
 def is_same_owner(one: Lease, other: Lease) -> bool:

@@ -15,14 +15,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from fer_search.config import SearchConfig
 from fer_search.errors import StudyStopped, TrialFailed
 from fer_search.study import leases
 from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
 
 FAILURES_IN_A_ROW = 5
 """So many failed trials, none complete between them, stop a study."""
-TAKEOVERS = 2
-"""A trial whose worker died this often, and once more, is lost."""
+MEMORY_KILLS = 1
+"""A trial whose worker the kernel killed for memory is tried again this often, in halves."""
 
 
 class Queue:
@@ -31,18 +32,20 @@ class Queue:
     Args:
         storage: Of the study.
         study: As Optuna has it.
-        seed: Of the study.
+        settings: Gives those of the study as they are now.
     """
 
-    def __init__(self, storage: optuna.storages.RDBStorage, study: optuna.Study, seed: int) -> None:
+    def __init__(
+        self,
+        storage: optuna.storages.RDBStorage,
+        study: optuna.Study,
+        settings: Callable[[], SearchConfig],
+    ) -> None:
         self._opened = datetime.datetime.now()
-        self._storage, self._study, self._seed = storage, study, seed
+        self._storage, self._study, self._settings = storage, study, settings
 
-    def take(self, wanted: Callable[[], int]) -> Trial | None:
+    def take(self) -> Trial | None:
         """Take the next trial, waiting for trials of other workers while they might still fail.
-
-        Args:
-            wanted: Tells how many finished trials the study shall hold, as it is now.
 
         Returns:
             A running trial of this process, or None when the budget is spent.
@@ -51,7 +54,7 @@ class Queue:
             StudyStopped: After `FAILURES_IN_A_ROW` since this queue was opened.
         """
         while True:
-            budget, trials = wanted(), self._trials()
+            budget, trials = self._settings().trials, self._trials()
             self._stop_if_hopeless(trials)
             done = sum(trial.state in FINISHED for trial in trials)
             running = sum(is_held(trial) for trial in trials)
@@ -87,9 +90,13 @@ class Queue:
     def _seized(self, trials: Iterator[FrozenTrial]) -> Iterator[Trial]:
         for each in trials:
             trial = self._seize(each)
-            if trial and trial.takeovers > TAKEOVERS:
+            if trial is None:
+                continue
+            if trial.memory_kills > MEMORY_KILLS:
+                trial.fail(TrialFailed("out_of_memory", "the kernel killed its worker, twice"))
+            elif trial.takeovers > self._settings().retries:
                 trial.fail(TrialFailed("killed", f"its worker died {trial.takeovers} times"))
-            elif trial:
+            else:
                 yield trial
 
     def _seize(self, trial: FrozenTrial) -> Trial | None:
@@ -100,9 +107,14 @@ class Queue:
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         else:  # its owner died
-            takeovers = trial.user_attrs.get("takeovers", 0) + 1
-            self._storage.set_trial_user_attr(trial._trial_id, "takeovers", takeovers)
+            self._count(trial, "takeovers")
+            if old and leases.was_short_of_memory(old):
+                self._count(trial, "memory_kills")
         return self._held(trial._trial_id, new)
+
+    def _count(self, trial: FrozenTrial, attribute: str) -> None:
+        count = trial.user_attrs.get(attribute, 0) + 1
+        self._storage.set_trial_user_attr(trial._trial_id, attribute, count)
 
     def _fits(self, trial: Trial, budget: int) -> bool:
         """Tell whether the budget has room for `trial`, after all that were taken before it."""
@@ -125,7 +137,7 @@ class Queue:
         return self._held(trial_id, lease)
 
     def _held(self, trial_id: int, lease: dict[str, Any]) -> Trial:
-        return Trial(self._storage, self._study, self._seed, trial_id, lease)
+        return Trial(self._storage, self._study, self._settings().seed, trial_id, lease)
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
         ended = sorted(

@@ -118,7 +118,7 @@ class Study:
     ) -> None:
         self.facts = dict(record)
         """What `create_study` was given, and the space's fingerprint."""
-        self._queue = Queue(storage, study, self.search.seed)
+        self._queue = Queue(storage, study, self._settings_now)
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
@@ -166,7 +166,7 @@ class Study:
         Raises:
             StudyStopped: If trial after trial fails; see `queue.FAILURES_IN_A_ROW`.
         """
-        return self._queue.take(self._trials_wanted)
+        return self._queue.take()
 
     def take_number(self, number: int) -> Trial | None:
         """Take one trial by its number, if it is unfinished and free."""
@@ -205,9 +205,9 @@ class Study:
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _trials_wanted(self) -> int:
+    def _settings_now(self) -> SearchConfig:
         self.reload()
-        return self.search.trials
+        return self.search
 
 
 def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:

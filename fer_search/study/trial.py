@@ -70,6 +70,11 @@ class Trial:
         return int(self._trial.user_attrs.get("takeovers", 0))
 
     @property
+    def memory_kills(self) -> int:
+        """How often its process was killed while the kernel killed processes for memory."""
+        return int(self._trial.user_attrs.get("memory_kills", 0))
+
+    @property
     def run_id(self) -> str | None:
         """MLflow run of this trial, once it has one."""
         return self._trial.user_attrs.get("run_id")

@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from fer_search.tracking.outage import patiently
+
 INTERVAL_SECONDS = 10.0
 
 
@@ -25,11 +27,13 @@ def system_metrics(client: MlflowClient, run_id: str, gpus: Sequence[int]) -> It
         run_id: A run that is RUNNING.
         gpus: The driver's indices of this process's GPUs.
     """
-    monitor = SystemMetricsMonitor(
-        run_id,
-        sampling_interval=INTERVAL_SECONDS,
-        resume_logging=True,
-        tracking_uri=client.tracking_uri,
+    monitor = patiently(
+        lambda: SystemMetricsMonitor(
+            run_id,
+            sampling_interval=INTERVAL_SECONDS,
+            resume_logging=True,  # asks the store for the last step
+            tracking_uri=client.tracking_uri,
+        )
     )
     for part in monitor.monitors:
         if isinstance(part, GPUMonitor):

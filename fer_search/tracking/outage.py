@@ -24,6 +24,8 @@ _AWAY = {
 """Names of what the libraries under MLflow raise when nobody answers."""
 _LOCKED = ("locked", "busy", "connect", "closed", "shutting down", "starting up", "gone away")
 """Words of databases that will answer later; a full disk or a missing table will not."""
+_REFUSED = ("authentication failed", "access denied", "does not exist", "pg_hba.conf")
+"""Words of databases that do answer: no."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -85,6 +87,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _says_so(error: BaseException) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
     if "OperationalError" in names:
-        return any(word in str(error).lower() for word in _LOCKED)
+        said = str(error).lower()
+        return any(w in said for w in _LOCKED) and not any(w in said for w in _REFUSED)
     status = getattr(getattr(error, "response", None), "status_code", 0)
     return bool(names & _AWAY) or status in (429, 502, 503, 504)

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from fer_search.config import AUTO, CleanConfig
+from fer_search.command_config import CleanConfig
+from fer_search.config import AUTO
 from fer_search.errors import StoreError
 from fer_search.processes import Launch
 from fer_search.progress import console, say, space

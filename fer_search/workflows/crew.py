@@ -12,14 +12,13 @@ from pathlib import Path
 
 from fer_search.config import WorkerConfig
 from fer_search.errors import InputError, StudyStopped
-from fer_search.processes import STOP_SECONDS, STOPPED
+from fer_search.processes import STOP_SECONDS, STOPPED, environment_with_package
 from fer_search.runtime import nvidia_gpus
 
 DEATHS_IN_A_ROW = 5
 """So many killed workers, no trial finished between them, stop the search."""
 POLL_SECONDS = 1.0
 _REFUSED = 2
-_PACKAGE = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -106,8 +105,7 @@ class Crew:
 
     def _environment(self, index: int) -> dict[str, str]:
         """Share the machine: a GPU for each worker in turn, or a part of the threads."""
-        path = os.pathsep.join([str(_PACKAGE), os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
+        environment = environment_with_package()
         gpus = nvidia_gpus()
         if self._n > 1 and gpus:
             environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of the driver's indices

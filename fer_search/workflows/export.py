@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fer_search import runtime
-from fer_search.config import ExportConfig, SearchConfig
+from fer_search.command_config import ExportConfig
+from fer_search.config import SearchConfig
 from fer_search.data.pictures import scaled
 from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw

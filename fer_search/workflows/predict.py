@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_search.config import EMOTIONS, PredictionConfig
+from fer_search.command_config import PredictionConfig
+from fer_search.config import EMOTIONS
 from fer_search.data.photos import listed
 from fer_search.data.pictures import upright
 from fer_search.errors import DataError

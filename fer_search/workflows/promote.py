@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from fer_search import runtime
-from fer_search.config import PromotionConfig
+from fer_search.command_config import PromotionConfig
 from fer_search.data.splits import Split
 from fer_search.errors import FerSearchError, PromotionRefused
 from fer_search.figures import promotion as figures

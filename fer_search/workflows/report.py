@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from fer_search.config import ReportConfig
+from fer_search.command_config import ReportConfig
 from fer_search.errors import ConfigError
 from fer_search.progress import say
 from fer_search.reporting.page import render

@@ -207,7 +207,8 @@ def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device, stora
     counted = count(points)
     if counted["COMPLETE"] + counted["PRUNED"] >= search.trials:
         return False
-    n = max(1, device.n_gpus) if search.workers == AUTO else int(search.workers)
+    room = max(1, device.n_gpus * search.trials_per_gpu)
+    n = room if search.workers == AUTO else int(search.workers)
     began, used_before = time.monotonic(), study.facts["seconds_used"]
     crew = Crew(n, study=study.name, storage=storage, logs=logs)
     with Progress(points, trials=search.trials, epochs=search.epochs) as progress:

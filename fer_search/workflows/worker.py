@@ -40,6 +40,8 @@ RESUMED_TAG = "fer.resumed_after_epoch"
 """Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
 HALVED_TAG = "fer.halved_batch"
 """Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
+GROWTH_BYTES = 3 * 2**30
+"""A worker that holds so much more between two trials than before the first begins anew."""
 _HURRY = 5.0
 """Seconds that a process which is told to stop gives the store to take the last epochs."""
 
@@ -61,8 +63,17 @@ def work(config: WorkerConfig) -> None:
     check_data(study, splits)
     client = patiently(store.connect)
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
+    at_first = _memory()
     while (trial := patiently(study.take)) is not None:
         run_trial(trial, splits, study, study_run)
+        if _memory() - at_first > GROWTH_BYTES:
+            log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
+            processes.begin_anew()
+
+
+def _memory() -> int:
+    """Resident bytes of this process."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def check_data(study: Study, splits: Splits) -> None:
@@ -124,7 +135,7 @@ def _trained(
             train = functools.partial(
                 planned.train, splits, on_epoch=on_epoch, on_batch=trial.progress
             )
-            model, result = _within_memory(train, planned, run)
+            model, result = _within_memory(train, trial, planned, run)
             views = evaluate_views(
                 model, splits.validation.images, result.validation, study.search.views
             )
@@ -146,14 +157,17 @@ def _trained(
         return functools.partial(_failed, trial, run, failure)
 
 
-def _within_memory(train: Callable[..., Any], planned: Plan, run: TrialRun) -> Any:
+def _within_memory(train: Callable[..., Any], trial: Trial, planned: Plan, run: TrialRun) -> Any:
     """Train; if memory does not suffice, once more with half a batch at a time."""
-    try:
+    if planned.checkpoint is None:
         return train()
-    except TrialFailed as failure:
-        if failure.kind != "out_of_memory" or planned.checkpoint is None:
-            raise
-        log.warning("%s; once more, with half a batch at a time", failure.message)
+    if not trial.memory_kills:
+        try:
+            return train()
+        except TrialFailed as failure:
+            if failure.kind != "out_of_memory":
+                raise
+            log.warning("%s; once more, with half a batch at a time", failure.message)
     patiently(lambda: run.set_tags({HALVED_TAG: "true"}))
     return train(parts=2)
 

@@ -115,7 +115,7 @@ def network():
 def test_all_that_was_written_is_read(network, tmp_path):
     model, progress = network
     Checkpoint(tmp_path / "c.npz", {"a": (1, "x")}).write(progress, model, model.optimizer)
-    saved = Checkpoint(tmp_path / "c.npz", {"a": [1, "x"]}).read()
+    saved = Checkpoint(tmp_path / "c.npz", {"a": [1, "x"]}).read(model)
     assert repr(saved.progress) == repr(progress), "as text, because NaN is not itself"
     groups = [(saved.network, model.variables), (saved.optimizer, model.optimizer.variables)]
     for kept, variables in groups:
@@ -125,7 +125,9 @@ def test_all_that_was_written_is_read(network, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
 
 
-@pytest.mark.parametrize("harm", ["none there", "cut", "flipped", "other parameters", "text"])
+@pytest.mark.parametrize(
+    "harm", ["none there", "cut", "flipped", "text", "other parameters", "other network"]
+)
 def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, harm):
     model, progress = network
     file = tmp_path / "c.npz"
@@ -140,7 +142,9 @@ def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, 
     file.write_bytes(content)
     if harm == "none there":
         file.unlink()
-    assert Checkpoint(file, {"a": 2 if harm == "other parameters" else 1}).read() is None
+    place = Checkpoint(file, {"a": 2 if harm == "other parameters" else 1})
+    other = keras.Sequential([keras.Input((4,)), *model.layers[:1], keras.layers.Dense(2)])
+    assert place.read(other if harm == "other network" else model) is None
     assert ("anew" in caplog.text) == (harm != "none there")
 
 

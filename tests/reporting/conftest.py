@@ -2,27 +2,18 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 from made import HOSTILE, answers, trial
+from small_data import drawn_splits
 
 from fer_search.config import SearchConfig
-from fer_search.data.sources import Faces
-from fer_search.data.splits import split
-from fer_search.data.synthetic import draw
 from fer_search.reporting.findings import Findings
 from fer_search.results import EpochMetrics
 
 
 @pytest.fixture(scope="session")
 def splits():
-    images, labels = draw(420, seed=1)
-    origins = np.array([f"faces/{i:06d}.png" for i in range(len(labels))])
-    faces = Faces(
-        name="faces", source_url="https://example.org/faces", images=images, labels=labels,
-        origins=origins, splits=np.full(len(labels), ""),
-    )  # fmt: skip
-    return split(faces, limit=0, seed=1)
+    return drawn_splits()
 
 
 @pytest.fixture(scope="session")

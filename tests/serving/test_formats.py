@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fer_search.config import FORMATS
+from fer_search.command_config import FORMATS
 from fer_search.errors import ConfigError
 from fer_search.serving.formats import RUNNERS, export
 

@@ -181,6 +181,18 @@ def test_a_trial_that_keeps_killing_its_workers_is_lost():
     trial.give_back()
 
 
+def test_a_trial_whose_worker_the_kernel_kills_for_memory_twice_does_not_fit(monkeypatch):
+    study = fresh(trials=1, retries=9)
+    for kills, number in ((0, 0), (1, 1)):
+        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: kills)
+        _kill(_killed_holder())
+        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: kills + 1)
+        trial = study.take()
+        assert (trial.number, trial.memory_kills) == (number, 1 - number)
+        trial.give_back()
+    assert study.points()[0].failure["failure.kind"] == "out_of_memory"
+
+
 def test_only_one_of_two_gets_a_free_trial():
     study = fresh()
     storage = study._queue._storage

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fer_search.config import ExportConfig
+from fer_search.command_config import ExportConfig
 from fer_search.errors import DataError, ExportFailed, StoreError
 from fer_search.serving.formats import RUNNERS
 from fer_search.workflows.export import export

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_search.config import EMOTIONS, PredictionConfig
+from fer_search.command_config import PredictionConfig
+from fer_search.config import EMOTIONS
 from fer_search.errors import DataError, StoreError
 from fer_search.serving import package
 from fer_search.workflows.predict import predict

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from fer_search.config import EMOTIONS, PromotionConfig, SearchConfig
+from fer_search.command_config import PromotionConfig
+from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw
 from fer_search.errors import PromotionRefused, StoreError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pages import Page
 
-from fer_search.config import EMOTIONS, ReportConfig, SearchConfig
+from fer_search.command_config import ReportConfig
+from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw
 from fer_search.errors import ConfigError, StoreError, TrialFailed

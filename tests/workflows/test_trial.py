@@ -8,12 +8,10 @@ import keras
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from small_data import drawn_splits
 
 from fer_search import runtime, spool
 from fer_search.config import SearchConfig
-from fer_search.data.sources import Faces
-from fer_search.data.splits import split
-from fer_search.data.synthetic import draw
 from fer_search.errors import DataError, StudyStopped, TrialFailed
 from fer_search.serving.package import load_keras
 from fer_search.study import leases
@@ -29,13 +27,7 @@ from fer_search.workflows.search import repair
 
 @pytest.fixture(scope="module")
 def splits():
-    images, labels = draw(420, seed=1)
-    names = np.array([f"synthetic/{i:06d}" for i in range(len(labels))])
-    faces = Faces(
-        name="synthetic", source_url="https://example.org", images=images, labels=labels,
-        origins=names, splits=np.full(len(labels), ""),
-    )  # fmt: skip
-    return split(faces, limit=0, seed=1)
+    return drawn_splits()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +83,7 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert not [name for name in metrics if name.startswith("test_") or "views10" in name]
     assert run.data.params["backbone"] == "tiny"
     (data,) = run.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("synthetic-training", splits.train_digest)
+    assert (data.dataset.name, data.dataset.digest) == ("faces-training", splits.train_digest)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
         "confusion_matrix.png", "learning_curves.png", "augmentation.png",
         "classification_report.json",
