@@ -4,8 +4,8 @@ The only place that prints errors and exits. Options are made from the fields of
 names, defaults and help stand in one place; everything is validated before anything is imported
 that takes seconds.
 
-Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 3 a refused promotion; 143 a
-worker told to stop.
+Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 3 a refused promotion; 4 a full
+disk or a store that stays away; 143 a worker told to stop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from fer_search.command_config import (
 )
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused
-from fer_search.processes import STOPPED, Launch, find_launch, stop_on_signals, stop_with
+from fer_search.processes import (
+    STOPPED,
+    SURROUNDINGS,
+    Launch,
+    find_launch,
+    stop_on_signals,
+    stop_with,
+)
 from fer_search.settings import spelled
 
 _Run = Callable[[Any, Launch], None]
@@ -44,6 +51,7 @@ def main() -> None:
     """Run a command and exit with its status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # among the progress
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
     stop_on_signals()
     try:
@@ -59,16 +67,17 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         _explain(error.message)
         sys.exit(_status(error))
+    except (KeyboardInterrupt, click.Abort):  # click makes one of the other
+        click.echo("Stopped.", err=True)
+        sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
     except Exception as error:
         said = _surroundings(error)
         if not said:
             raise
-        click.echo(f"Error: {said}", err=True)
+        with contextlib.suppress(OSError):  # standard error may be a file on that disk
+            click.echo(f"Error: {said}", err=True)
         _explain(said)
-        sys.exit(1)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped.", err=True)
-        sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
+        sys.exit(SURROUNDINGS)
 
 
 def _explain(message: str) -> None:
@@ -87,7 +96,10 @@ def _surroundings(error: Exception) -> str:
     from fer_search.tracking.outage import is_full, is_outage
 
     if is_full(error):
-        return f"the disk is full: {error}\nHint: make room, then resume; what is done is kept"
+        return (
+            f"the disk is full, or fails: {error}\n"
+            "Hint: make room, then resume; what is done is kept"
+        )
     if is_outage(error):
         return (
             f"the store does not answer any more: {error}\n"

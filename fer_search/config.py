@@ -38,6 +38,7 @@ SOURCES = ("fer2013", "synthetic")
 ORIGINAL, CLEANED = FACES = ("original", "cleaned")
 WEIGHTS = ("imagenet", "none")
 PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
+LOCAL, RAY = LAUNCHERS = ("local", "ray")
 REGISTER = ("all", "best", "none")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 """VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
@@ -45,7 +46,17 @@ SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
 VIEWS = (1, 2, 10)
 AUTO, NONE = "auto", "none"
 MOVABLE = frozenset(
-    {"trials", "timeout", "views", "workers", "trials_per_gpu", "retries", "precision"}
+    {
+        "trials",
+        "timeout",
+        "views",
+        "workers",
+        "trials_per_gpu",
+        "retries",
+        "precision",
+        "launcher",
+        "ray_address",
+    }
 )
 """Settings that may change when a study is resumed."""
 _ADDRESS = frozenset({"study", "storage"})
@@ -121,6 +132,14 @@ class SearchConfig(Request):
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         1, description="worker processes on this machine; auto = as many as the GPUs hold"
+    )
+    launcher: Annotated[str, one_of(LAUNCHERS)] = Field(
+        LOCAL, description="where workers run: local = on this machine, ray = on a Ray cluster"
+    )
+    ray_address: str = Field(
+        AUTO,
+        min_length=1,
+        description="of the Ray cluster, HOST:PORT; auto = the one that runs here",
     )
     trials_per_gpu: int = Field(
         1, ge=1, le=64, description="trials that share a GPU, where workers=auto"

@@ -22,9 +22,12 @@ import psutil
 
 STOPPED = 143
 """Exit status of a worker that was told to stop, as of any program ended by SIGTERM."""
+SURROUNDINGS = 4
+"""Exit status of a process that could not go on for a reason outside the program."""
 STOP_SECONDS = 20
 """An orderly stop that takes longer is broken off."""
 
+_stop_asked_for = threading.Event()
 _PACKAGE = Path(__file__).parents[1]
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd.exe", "sh.exe", "bash.exe"}
 
@@ -130,7 +133,8 @@ def stop_on_signals() -> None:
     """Turn the first SIGINT, SIGTERM or SIGHUP into `KeyboardInterrupt`; ignore those after it.
 
     One signal is one orderly stop: a second one, which `mlflow run` sends after Ctrl-C, must not
-    break off the tidying.
+    break off the tidying. Python loses an exception that is raised while it calls a finalizer or
+    a callback from C, so long work calls `heed_stop` now and then.
     """
     numbers = [
         getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in dir(signal)
@@ -139,10 +143,18 @@ def stop_on_signals() -> None:
     def stop(number: int, frame: object) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
+        _stop_asked_for.set()
         raise KeyboardInterrupt
 
     for each in numbers:
         signal.signal(each, stop)
+
+
+def heed_stop() -> None:
+    """Raise `KeyboardInterrupt` if a stop was asked for and its exception got lost."""
+    if _stop_asked_for.is_set():
+        _stop_asked_for.clear()
+        raise KeyboardInterrupt
 
 
 def stop_with(process: psutil.Process) -> None:

@@ -37,6 +37,10 @@ class Request(Frozen):
         """Spell every setting as on the command line; `cls(**params)` reads it back."""
         return {name: spelled(value) for name, value in self.model_dump(by_alias=True).items()}
 
+    def to_options(self) -> list[str]:
+        """Spell every setting as an option of `python -m fer_search COMMAND`."""
+        return [f"--{name}={value}" for name, value in self.to_params().items()]
+
 
 def one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
     """Let these names pass; a refusal lists them."""

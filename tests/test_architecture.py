@@ -36,6 +36,7 @@ HOMES = {
     "PIL": {"data", "serving"},
     "scipy": {"comparison"},
     "jinja2": {"reporting"},
+    "ray": {"workflows.ray_worker"},
 }
 
 

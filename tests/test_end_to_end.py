@@ -219,15 +219,14 @@ def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared,
     cache = tmp_path / "kagglehub"
     subprocess.run([sys.executable, shared / "data/unpack.py", "--to", cache], check=True)
     done = run(
-        "mlflow", "run", str(ROOT), "--env-manager", "local", "-P", "trials=2",
+        "mlflow", "run", str(ROOT), "--env-manager", "local", "-P", "trials=1",
         "-P", "backbones=vgg16", "-P", "epochs=2", "-P", "limit=3000", "-P", "views=1",
         "-P", f"weights={shared}/weights/vgg16_hed_notop.weights.h5",
         KAGGLEHUB_CACHE=str(cache),
     )  # fmt: skip
     shutil.rmtree(cache)
     assert done.returncode == 0, done.stdout
-    _, study_run, children = run_tree()
-    assert len(children) == 2
-    assert not [run for run in children if run.info.status == "RUNNING"]
-    assert max(run.data.metrics.get("val_accuracy", 0) for run in children) >= 0.35
+    _, study_run, (child,) = run_tree()
+    assert child.info.status == "FINISHED"
+    assert child.data.metrics["val_accuracy"] >= 0.35
     assert 0 < study_run.data.metrics["test_macro_f1"] < 1

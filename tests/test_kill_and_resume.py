@@ -14,6 +14,7 @@ import optuna
 import psutil
 import pytest
 import requests
+from filelock import FileLock
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -26,9 +27,18 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory):
+def common(tmp_path_factory):
+    """One folder for all processes of this run of pytest."""
+    of_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = tmp_path_factory.getbasetemp().parent / f"kill-and-resume-{of_run}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(common):
     """One cache of drawn faces for all tests here."""
-    return tmp_path_factory.mktemp("faces")
+    return common / "faces"
 
 
 @pytest.fixture
@@ -60,19 +70,21 @@ def search(tmp_path, faces):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, faces):
+def undisturbed(common, faces):
     """What the same search comes to if nobody kills anything."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    options = [f"--{name}={value}" for name, value in SMALL.items()]
-    subprocess.run(
-        [sys.executable, "-m", "fer_search", "search", *options],
-        cwd=folder, check=True, capture_output=True,
-        env=os.environ | {
-            "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(faces),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        },
-    )  # fmt: skip
-    return numbers(MlflowClient(f"sqlite:///{folder}/mlflow.db"))
+    with FileLock(common / "lock"):
+        store = f"sqlite:///{common}/mlflow.db"
+        options = [f"--{name}={value}" for name, value in SMALL.items()]
+        if not (common / "mlflow.db").exists():
+            subprocess.run(
+                [sys.executable, "-m", "fer_search", "search", *options],
+                cwd=common, check=True, capture_output=True,
+                env=os.environ | {
+                    "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(faces),
+                    "MLFLOW_TRACKING_URI": store,
+                },
+            )  # fmt: skip
+        return numbers(MlflowClient(store))
 
 
 def numbers(client):
@@ -170,6 +182,8 @@ def stopped_in_order(process, number):
     mine = workers(process.pid)
     process.send_signal(number)
     assert process.wait(60) == 1
+    assert output().endswith("Stopped.\n")
+    assert "Traceback" not in output()
     wait_for(lambda: not [w for w in mine if w.is_running()], 30)
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")

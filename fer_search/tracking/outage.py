@@ -27,6 +27,8 @@ _LOCKED = ("locked", "busy", "connect", "closed", "shutting down", "starting up"
 _REFUSED = ("authentication failed", "access denied", "does not exist", "pg_hba.conf")
 """Words of databases that do answer: no."""
 
+_NO_ROOM = ("disk is full", "disk i/o error")
+"""Words of SQLite: the second ones for a quota or a limit, where it can not tell more."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Result = TypeVar("Result")
@@ -40,7 +42,7 @@ def is_outage(error: BaseException) -> bool:
 def is_full(error: BaseException) -> bool:
     """Tell whether a file could not grow: the disk or a quota is full, or its size is limited."""
     return any(
-        getattr(each, "errno", None) in _FULL or "disk is full" in str(each).lower()
+        getattr(each, "errno", None) in _FULL or any(w in str(each).lower() for w in _NO_ROOM)
         for each in _chain(error)
     )
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from fer_search import runtime, spool
-from fer_search.config import AUTO, NONE, SearchConfig, weights_for
+from fer_search.config import AUTO, NONE, SearchConfig, WorkerConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
@@ -27,10 +27,10 @@ from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.crew import Crew
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.description import page
 from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
+from fer_search.workflows.launcher import Launcher, launcher_of
 from fer_search.workflows.worker import check_data
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
+    launcher = launcher_of(settings, client, device)
     PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     for backbone in settings.backbones if settings.hypermodel == NONE else ():
         backbones.check_weights(backbone, weights_for(backbone, settings.weights))
@@ -80,7 +81,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     say(f"  {resume}\n")
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
-        timed_out = _run_trials(study, study_run, device, config.storage)
+        timed_out = _run_trials(study, study_run, launcher, config.storage)
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     _say_what_next(study, study_run, launch, address, score)
 
@@ -194,7 +195,7 @@ def repair(study: Study, study_run: StudyRun) -> None:
         log.info("repaired: %s", ", ".join(repaired))
 
 
-def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device, storage: str) -> bool:
+def _run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: str) -> bool:
     """Keep workers at the study until it is complete.
 
     Returns:
@@ -207,10 +208,8 @@ def _run_trials(study: Study, study_run: StudyRun, device: runtime.Device, stora
     counted = count(points)
     if counted["COMPLETE"] + counted["PRUNED"] >= search.trials:
         return False
-    room = max(1, device.n_gpus * search.trials_per_gpu)
-    n = room if search.workers == AUTO else int(search.workers)
     began, used_before = time.monotonic(), study.facts["seconds_used"]
-    crew = Crew(n, study=study.name, storage=storage, logs=logs)
+    crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
     with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
 
         def on_poll() -> int:

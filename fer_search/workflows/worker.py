@@ -123,6 +123,7 @@ def _trained(
         patiently(lambda: _introduce(run, planned, splits))
 
         def on_epoch(epoch: EpochMetrics) -> None:
+            processes.heed_stop()
             if planned.checkpoint is None and epoch.epoch == 1:
                 patiently(lambda: run.log_params(planned.params))  # a `fit` may have asked for more
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:

@@ -9,6 +9,7 @@ if M is not 0. Everything that was written stays in OUT.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import subprocess
@@ -17,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from arena import Arena
 from audit import violations

@@ -18,8 +18,8 @@ MARK = "FER_CHAOS"
 STUDY = "chaos"
 _SEARCH = {
     "study": STUDY, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
-    "image_sizes": 48, "epochs": 12, "sampler": "random", "pruner": "asha", "workers": 3,
-    "views": 1,
+    "image_sizes": 48, "epochs": 12, "sampler": "random", "pruner": "hyperband", "workers": 3,
+    "retries": 5, "views": 1,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import optuna
 from arena import STUDY, Arena
 from mlflow import MlflowClient
@@ -28,7 +29,8 @@ def violations(arena: Arena, trials: int) -> list[str]:
         trials: Finished trials that it was asked for.
     """
     study = optuna.load_study(study_name=STUDY, storage=arena.storage)
-    client = MlflowClient(arena.store)
+    mlflow.set_tracking_uri(arena.store)
+    client = MlflowClient()
     runs = list(client.search_runs(["0"], max_results=10_000))
     found = [
         *_about_numbers(study.trials, trials),

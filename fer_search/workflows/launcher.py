@@ -1,0 +1,57 @@
+"""Where the workers of a search are started: on this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from fer_search.config import AUTO, RAY, SearchConfig, WorkerConfig
+from fer_search.errors import ConfigError
+from fer_search.runtime import Device
+from fer_search.tracking import store
+from fer_search.workflows.crew import Crew
+from fer_search.workflows.local_worker import LocalWorker
+
+Launcher = Callable[[WorkerConfig, Path], Crew]
+"""Starts the crew of a study; what workers here print goes into that folder."""
+
+
+def launcher_of(search: SearchConfig, client: store.Client, device: Device) -> Launcher:
+    """Find the launcher that a search asks for, and see that it can start something.
+
+    Args:
+        search: Of which launcher, workers and the share of a GPU count.
+        client: Of the tracking store, which the workers shall use.
+        device: Of this machine.
+
+    Raises:
+        InputError: If Ray is asked for and not installed, or there is no cluster.
+    """
+    if search.launcher == RAY:
+        return _on_ray(
+            search, {"MLFLOW_TRACKING_URI": client.tracking_uri, "KERAS_BACKEND": device.backend}
+        )
+    n = _number(search, max(1, device.n_gpus * search.trials_per_gpu))
+
+    def launch(config: WorkerConfig, logs: Path) -> Crew:
+        mine = config.model_copy(update={"parent": os.getpid()})
+        return Crew(n, lambda place: LocalWorker(mine, place, n, logs / f"worker-{place}.log"))
+
+    return launch
+
+
+def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
+    try:
+        from fer_search.workflows.ray_worker import Cluster
+    except ImportError as error:
+        raise ConfigError(
+            f"launcher={RAY} needs Ray", hint="pip install -r requirements-ray.txt"
+        ) from error
+    cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
+    n = _number(search, cluster.room)
+    return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))
+
+
+def _number(search: SearchConfig, room: int) -> int:
+    return room if search.workers == AUTO else int(search.workers)

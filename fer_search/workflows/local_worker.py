@@ -1,0 +1,76 @@
+"""A worker as a process of this machine, with a GPU or a part of the processors of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fer_search.config import WorkerConfig
+from fer_search.processes import environment_with_package
+from fer_search.runtime import nvidia_gpus
+
+
+class LocalWorker:
+    """A worker on this machine, in a session of its own: Ctrl-C reaches it only as a request.
+
+    Args:
+        config: What it works on.
+        place: Its number among the workers of the search.
+        n: How many they are.
+        log: File to which it prints, after what is there.
+    """
+
+    def __init__(self, config: WorkerConfig, place: int, n: int, log: Path) -> None:
+        self.name = f"worker {place}"
+        self._log = log
+        with log.open("ab") as file:
+            self._log_from = file.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fer_search", "worker", *config.to_options()],
+                env=environment_with_package() | share(place, n),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def status(self) -> int | None:
+        """See `crew.Worker`."""
+        return self._process.poll()
+
+    def printed(self) -> str:
+        """See `crew.Worker`."""
+        text = self._log.read_bytes()[self._log_from :].decode(errors="replace")
+        return f"{text}\n(all that it printed is in {self._log})" if "Traceback" in text else text
+
+    def ask_to_stop(self) -> None:
+        """See `crew.Worker`."""
+        self._process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """See `crew.Worker`."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def share(place: int, n: int) -> dict[str, str]:
+    """The environment of one of `n` workers that share this machine.
+
+    A GPU for each in turn, so that several share one if they are more; without GPUs, a part of the
+    threads.
+    """
+    gpus = nvidia_gpus()
+    if n > 1 and gpus:
+        return {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order of the driver's indices
+            "CUDA_VISIBLE_DEVICES": str(gpus[place % len(gpus)].index),
+        }
+    if n > 1:
+        threads = str(max(1, (os.cpu_count() or 1) // n))
+        return {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
+    return {}

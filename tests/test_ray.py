@@ -1,0 +1,104 @@
+"""Workers on a real Ray cluster of two nodes on this machine, one of which is lost."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from fer_search.config import SearchConfig
+from fer_search.errors import ConfigError, StoreError
+from fer_search.runtime import Device
+from fer_search.workflows.launcher import launcher_of
+
+ROOT = Path(__file__).parents[1]
+INSTALLED = importlib.util.find_spec("ray") is not None
+TRIALS = 4
+DEVICE = Device(name="a", is_gpu=False, backend="tensorflow", precision="float32", n_gpus=0)
+
+
+@pytest.mark.skipif(INSTALLED, reason="Ray is installed")
+def test_without_ray_its_launcher_is_refused():
+    with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)requirements-ray.txt"):
+        launcher_of(SearchConfig(launcher="ray"), MlflowClient(), DEVICE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: requirements-ray.txt")
+@pytest.mark.filterwarnings("ignore")
+def test_an_address_without_a_cluster_is_refused():
+    with pytest.raises(StoreError, match=r"ray_address=127.0.0.1:9(?s:.*)ray start"):
+        launcher_of(SearchConfig(launcher="ray", ray_address="127.0.0.1:9"), MlflowClient(), DEVICE)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Two nodes; the second one can be lost."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield cluster, cluster.add_node(num_cpus=1)
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: requirements-ray.txt")
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_outlives_the_loss_of_a_node(cluster, tmp_path):
+    nodes, second = cluster
+    with (tmp_path / "out.txt").open("w") as out:
+        search = subprocess.Popen(
+            [
+                sys.executable, "-m", "fer_search", "search", "--study=s", f"--trials={TRIALS}",
+                "--launcher=ray", f"--ray_address={nodes.address}", "--workers=2",
+                "--data=synthetic", "--limit=300", "--backbones=tiny", "--weights=none",
+                "--image_sizes=48", "--epochs=12", "--pruner=none", "--views=1",
+            ],
+            stdout=out, stderr=out, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    try:
+        owners = wait_for(lambda: training() if len(training()) == 2 else None, search)
+        lost = next(pid for pid in owners if is_below(pid, second))
+        nodes.remove_node(second, allow_graceful=False)
+        assert search.wait(300) == 0, (tmp_path / "out.txt").read_text()
+    finally:
+        search.kill()
+    assert not psutil.pid_exists(lost)
+    trials = optuna.load_study(study_name="s", storage="sqlite:///optuna.db").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
+    runs = MlflowClient().search_runs(["0"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == TRIALS + 1
+
+
+def training():
+    """Processes that train a trial, after its first epoch."""
+    try:
+        trials = optuna.load_study(study_name="s", storage="sqlite:///optuna.db").trials
+    except Exception:  # not there yet
+        return []
+    running = [t for t in trials if t.state.name == "RUNNING" and t.intermediate_values]
+    return [trial.user_attrs["lease"]["pid"] for trial in running]
+
+
+def is_below(pid, node):
+    """Tell whether a process was started by a node's raylet."""
+    raylets = [each.process.pid for each in node.all_processes["raylet"]]
+    return any(parent.pid in raylets for parent in psutil.Process(pid).parents())
+
+
+def wait_for(condition, search, seconds=200):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        assert search.poll() is None, Path("out.txt").read_text()
+        time.sleep(0.5)
+    pytest.fail(f"waited {seconds} s in vain: {Path('out.txt').read_text()}")
