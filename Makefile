@@ -9,7 +9,10 @@ help: ## Say what there is
 test: ## The fast tests, a minute
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
-test-all: ## All tests: real processes and signals, real FER2013 where FER_SHARED or ../shared has it
+test-ci: ## Those, and all with real processes and signals that take less than two minutes
+	$(PYTHON) -m pytest -n 3 --dist worksteal -m "not long" --durations=15
+
+test-all: ## All tests: chaos and Ray, too, and real FER2013 where FER_SHARED or ../shared has it
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow" --durations=15
 
 lint: ## Format, lint and types
@@ -23,4 +26,4 @@ demo: ## A 3-trial search on drawn faces
 chaos: ## Injure a search at random, resume it, audit it: make chaos MINUTES=10 SEED=1 OUT=DIR
 	$(PYTHON) tests/chaos --minutes $(MINUTES) --seed $(SEED) --out $(OUT)
 
-.PHONY: help test test-all lint demo chaos
+.PHONY: help test test-ci test-all lint demo chaos

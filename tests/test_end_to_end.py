@@ -138,7 +138,7 @@ def test_a_foreign_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_pa
     assert not MlflowClient().search_runs(["0"])
 
 
-def test_a_finished_study_goes_on_under_the_same_run_and_other_wishes_are_refused():
+def test_a_finished_study_goes_on_under_the_same_run():
     first = search("--backbones=tiny", "--trials=2", "--register=best")
     assert first.returncode == 0, first.stdout
     assert len(MlflowClient().search_model_versions("name='fer-emotion'")) == 1
@@ -147,17 +147,13 @@ def test_a_finished_study_goes_on_under_the_same_run_and_other_wishes_are_refuse
     _, study_run, children = run_tree()
     assert len(children) == 3
     assert study_run.info.status == "FINISHED"
-    other = search("--backbones=tiny", "--trials=4", "--seed=7", "--epochs=2")
-    assert other.returncode == 2
-    assert "leave epochs, seed out to resume" in other.stdout
-    assert "Traceback" not in other.stdout
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")
     assert late.returncode == 0, late.stdout
     assert "The time is up" in late.stdout
 
 
 def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
-    assert search("--backbones=tiny", "--trials=4", "--pruner=none").returncode == 0
+    assert search("--backbones=tiny", "--trials=2", "--pruner=none").returncode == 0
     command = (sys.executable, "-m", "fer_search", "clean", "--versions=true", "--keep=1")
     shown = run(*command)
     assert shown.returncode == 0, shown.stdout
@@ -169,7 +165,7 @@ def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
     left = client.search_model_versions("name='fer-emotion'")
     assert len(children) - len(removed) == len(left) == 1
     assert study_run.data.tags["best_run"] in {version.run_id for version in left}
-    more = search("--backbones=tiny", "--trials=5")
+    more = search("--backbones=tiny", "--trials=3")
     assert more.returncode == 0, more.stdout
     promoted = run(sys.executable, "-m", "fer_search", "promote")
     assert promoted.returncode == 0, promoted.stdout
@@ -215,6 +211,7 @@ def test_a_worker_needs_a_study():
     assert "there is no study 'none'" in done.stdout
 
 
+@pytest.mark.long
 def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared, tmp_path):
     cache = tmp_path / "kagglehub"
     subprocess.run([sys.executable, shared / "data/unpack.py", "--to", cache], check=True)

@@ -1,6 +1,5 @@
 """Many workers on one PostgreSQL, which these tests start for themselves."""
 
-import gc
 import importlib.util
 import os
 import pwd
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-import sqlalchemy
+import requests
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -72,9 +71,42 @@ def database():
             shutil.rmtree(folder)
 
 
-def test_four_workers_share_a_study_on_postgresql(database, monkeypatch, tmp_path):
-    storage, runs = f"{database}/postgres", f"{database}/runs"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", runs)
+@pytest.fixture(scope="module")
+def tracking(database, tmp_path_factory):
+    """Address of MLflow's server on that PostgreSQL; artifacts go through it."""
+    folder = tmp_path_factory.mktemp("tracking")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1",
+                f"--backend-store-uri={database}/runs", f"--artifacts-destination={folder}/files",
+            ],
+            cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while not answers(f"{address}/health"):
+        assert server.poll() is None, (folder / "log.txt").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    yield address
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def test_four_workers_share_a_study_on_postgresql(database, tracking, monkeypatch, tmp_path):
+    storage = f"{database}/postgres"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
     done = subprocess.run(
         [
             sys.executable, "-m", "fer_search", "search", f"--storage={storage}", "--study=s",
@@ -97,6 +129,6 @@ def test_four_workers_share_a_study_on_postgresql(database, monkeypatch, tmp_pat
     numbers = [int(run.data.tags["optuna.trial_number"]) for run in children]
     assert sorted(numbers) == list(range(TRIALS))
     assert len(client.search_model_versions("name='fer-emotion'")) == TRIALS
-    for engine in [each for each in gc.get_objects() if isinstance(each, sqlalchemy.Engine)]:
-        if engine.dialect.name == "postgresql":
-            engine.dispose()  # MLflow's
+    files = {file.path for file in client.list_artifacts(children[0].info.run_id)}
+    assert "confusion_matrix.png" in files
+    assert not list(tmp_path.rglob("confusion_matrix.png")), "it went to the server"

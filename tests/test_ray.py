@@ -48,6 +48,7 @@ def cluster(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: requirements-ray.txt")
 @pytest.mark.filterwarnings("ignore")

@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 from arena import Arena
 from audit import violations
@@ -37,7 +39,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--audit", action="store_true", help="only audit what is in OUT")
     asked = parser.parse_args()
+    if asked.audit:
+        _end(Counter(), violations(Arena(asked.out)))
     if asked.out.exists() and any(asked.out.iterdir()):
         parser.error(f"{asked.out} is not empty: expected a new folder")
     arena = Arena(asked.out)
@@ -45,6 +50,10 @@ def main() -> None:
         injected, found = _torment(arena, random.Random(asked.seed), asked.minutes)
     finally:
         arena.close()
+    _end(injected, found)
+
+
+def _end(injected: Counter[str], found: Sequence[str]) -> NoReturn:
     for name, count in sorted(injected.items()):
         _say(f"{count:4} × {name.replace('_', ' ')}")
     for each in found:
@@ -80,7 +89,7 @@ def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Count
         found.append("the search does not come to its end")
     found += _faults_of_an_end(arena)
     arena.kill_server()
-    return injected, found + violations(arena, trials)
+    return injected, found + violations(arena)
 
 
 def _wait(arena: Arena, seconds: float) -> None:

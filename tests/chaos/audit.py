@@ -21,19 +21,19 @@ from fer_search.tracking.runs import STATUS
 Trial = optuna.trial.FrozenTrial
 
 
-def violations(arena: Arena, trials: int) -> list[str]:
+def violations(arena: Arena) -> list[str]:
     """Say what is wrong with a search that has ended.
 
     Args:
         arena: Where it ran; MLflow's server is stopped.
-        trials: Finished trials that it was asked for.
     """
     study = optuna.load_study(study_name=STUDY, storage=arena.storage)
+    wanted = int(study.user_attrs["fer_search"]["search"]["trials"])
     mlflow.set_tracking_uri(arena.store)
     client = MlflowClient()
     runs = list(client.search_runs(["0"], max_results=10_000))
     found = [
-        *_about_numbers(study.trials, trials),
+        *_about_numbers(study.trials, wanted),
         *_about_the_tree(study.trials, runs),
         *_about_the_study_run(study.trials, runs),
         *_about_the_disk(arena.folder / "state"),

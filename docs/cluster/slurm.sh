@@ -1,0 +1,23 @@
+#!/bin/bash
+# Eight workers on a SLURM cluster, one GPU each, on one study: `sbatch docs/cluster/slurm.sh`.
+#
+# The study must be there: start it once, on a login node or as a job, with
+#   python -m fer_search search --study=big --trials=500 --storage=postgresql+psycopg://db/optuna …
+# That process may run too; workers join and leave as they like.
+#SBATCH --job-name=fer-search
+#SBATCH --array=0-7
+#SBATCH --gres=gpu:1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=12:00:00
+#SBATCH --requeue
+#SBATCH --signal=TERM@60
+# --signal: a minute before its time is up, or when it is preempted, a worker gives back its trial,
+# which then waits with its checkpoint; --requeue: the job starts again when there is room.
+
+export MLFLOW_TRACKING_URI=http://tracking:5000  # reachable from every node
+export XDG_STATE_HOME=$HOME/state                # on a file system that all nodes share: then any
+                                                 # worker goes on from any checkpoint
+cd "$SLURM_SUBMIT_DIR" || exit 1
+# exec and srun: the signal reaches the worker, not a shell that would wait for it
+exec srun python -m fer_search worker --study=big --storage=postgresql+psycopg://db/optuna

@@ -1,0 +1,119 @@
+"""How much a storage bears: workers that train nothing take and end trials as fast as they can.
+
+    python -m docs.scaling sqlite:////tmp/load.db [--workers 1,10,100] [--sampler tpe]
+
+Prints the table of docs/scaling.md: trials per second of all workers together, and how long one
+worker waits for each thing that it asks of the storage. The workers are forked from one process
+that has imported everything, so a hundred of them fit into a laptop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fer_search.config import SAMPLERS, SearchConfig
+from fer_search.results import EpochMetrics, Evaluation, TrialResult
+from fer_search.study.space import suggest
+from fer_search.study.studies import create_study, existing_study, open_storage
+from fer_search.study.trial import TrialPruned
+
+EPOCHS = 5
+TIMED = ("take", "suggest", "report", "complete")
+_FACTS = {"run_id": "none", "train_digest": "none", "test_digest": "none"}
+
+
+def main() -> None:
+    """Print a row for each number of workers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("storage", help="URL of a database of which nothing is needed any more")
+    parser.add_argument("--workers", default="1,10,100")
+    parser.add_argument("--trials", type=int, default=3, help="of each worker")
+    parser.add_argument("--sampler", default="tpe", choices=SAMPLERS)
+    options = parser.parse_args()
+    print("| workers | trials | trials/s |", " | ".join(f"{name}, s" for name in TIMED), "| lost |")
+    print("|" + "---:|" * (len(TIMED) + 4))
+    for n in map(int, options.workers.split(",")):
+        print(row(options.storage, n, n * options.trials, options.sampler), flush=True)
+
+
+def row(storage: str, n: int, trials: int, sampler: str) -> str:
+    """Let `n` workers go through a study, and sum up: medians, and the slowest in brackets."""
+    name = f"load-{n}-{time.time_ns()}"
+    search = SearchConfig(
+        study=name, trials=trials, data="synthetic", backbones="vgg16", image_sizes="48",
+        epochs=EPOCHS, sampler=sampler, pruner="median", storage=storage,
+    )  # fmt: skip
+    opened = open_storage(storage)
+    create_study(opened, search, _FACTS)
+    opened.engine.dispose()  # forked connections are no good
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    workers = [context.Process(target=work, args=(storage, name, answers)) for _ in range(n)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    times: dict[str, list[float]] = defaultdict(list)
+    for _ in workers:
+        for key, values in answers.get().items():
+            times[key] += values
+    seconds = time.perf_counter() - began
+    ended = existing_study(storage, name).points()
+    lost = trials - sum(point.state in ("COMPLETE", "PRUNED") for point in ended)
+    cells = [f"{statistics.median(times[key]):.2f} ({max(times[key]):.1f})" for key in TIMED]
+    return f"| {n} | {trials} | {trials / seconds:.1f} | {' | '.join(cells)} | {lost} |"
+
+
+def work(storage: str, name: str, answers: multiprocessing.SimpleQueue) -> None:
+    """Be a worker that trains nothing; answers with the seconds that each call took."""
+    times: dict[str, list[float]] = defaultdict(list)
+
+    def timed(key: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        result = call(*arguments, **named)
+        times[key].append(time.perf_counter() - began)
+        return result
+
+    try:
+        study = existing_study(storage, name)
+        while trial := timed("take", study.take):
+            hp = trial.hyperparameters
+            timed("suggest", suggest, hp, search=study.search, seed=trial.seed)
+            value = float(np.random.default_rng(trial.seed).random())
+            epochs = [epoch(number, value) for number in range(1, EPOCHS + 1)]
+            try:
+                for each in epochs:
+                    timed("report", trial.report, each)
+                timed("complete", trial.complete, result_of(epochs))
+            except TrialPruned:
+                timed("complete", trial.prune)
+    finally:
+        answers.put(dict(times))
+
+
+def epoch(number: int, value: float) -> EpochMetrics:
+    """An epoch that nobody trained."""
+    return EpochMetrics(
+        epoch=number, loss=1.0, accuracy=value, val_loss=1.0, val_accuracy=value,
+        val_macro_f1=value, learning_rate=1e-3, images_per_second=1.0,
+    )  # fmt: skip
+
+
+def result_of(epochs: list[EpochMetrics]) -> TrialResult:
+    """A result that nobody trained."""
+    evaluation = Evaluation(np.arange(7), np.eye(7))
+    return TrialResult(
+        epochs=tuple(epochs), best_epoch=1, validation=evaluation, train_seconds=1.0,
+        model_parameters=1,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
