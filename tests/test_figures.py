@@ -251,7 +251,7 @@ def test_importances_are_ranked(importances):
     assert png(figure)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == sorted(importances, key=importances.get)
-    assert ("too few completed trials yet" in words(figure)) == (not importances)
+    assert ("too few finished trials yet" in words(figure)) == (not importances)
 
 
 @pytest.mark.parametrize(

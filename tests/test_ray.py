@@ -52,31 +52,55 @@ def cluster(tmp_path):
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: requirements-ray.txt")
 @pytest.mark.filterwarnings("ignore")
-def test_a_search_outlives_the_loss_of_a_node(cluster, tmp_path):
+def test_a_search_is_stopped_resumed_and_outlives_the_loss_of_a_node(cluster, start, tmp_path):
     nodes, second = cluster
+    command = [
+        sys.executable, "-m", "fer_search", "search", "--study=s", f"--trials={TRIALS}",
+        "--launcher=ray", f"--ray_address={nodes.address}", "--workers=2", "--data=synthetic",
+        "--limit=300", "--backbones=tiny", "--weights=none", "--image_sizes=48", "--epochs=12",
+        "--pruner=none", "--views=1",
+    ]  # fmt: skip
     with (tmp_path / "out.txt").open("w") as out:
-        search = subprocess.Popen(
-            [
-                sys.executable, "-m", "fer_search", "search", "--study=s", f"--trials={TRIALS}",
-                "--launcher=ray", f"--ray_address={nodes.address}", "--workers=2",
-                "--data=synthetic", "--limit=300", "--backbones=tiny", "--weights=none",
-                "--image_sizes=48", "--epochs=12", "--pruner=none", "--views=1",
-            ],
-            stdout=out, stderr=out, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-    try:
+        search = start(command, out)
+        owners = wait_for(training, search)
+        search.terminate()
+        assert search.wait(60) == 1
+        assert (tmp_path / "out.txt").read_text().endswith("Stopped.\n")
+        assert not any(psutil.pid_exists(pid) for pid in owners)
+        assert "RUNNING" not in states()
+        assert not MlflowClient().search_runs(["0"], "attributes.status = 'RUNNING'")
+
+        search = start(command, out)
         owners = wait_for(lambda: training() if len(training()) == 2 else None, search)
         lost = next(pid for pid in owners if is_below(pid, second))
         nodes.remove_node(second, allow_graceful=False)
         assert search.wait(300) == 0, (tmp_path / "out.txt").read_text()
-    finally:
-        search.kill()
     assert not psutil.pid_exists(lost)
-    trials = optuna.load_study(study_name="s", storage="sqlite:///optuna.db").trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
+    assert states() == ["COMPLETE"] * TRIALS
     runs = MlflowClient().search_runs(["0"])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == TRIALS + 1
+
+
+@pytest.fixture
+def start():
+    """Start a search; it is dead at the end."""
+    started = []
+
+    def start(command, out):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        started.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def states():
+    trials = optuna.load_study(study_name="s", storage="sqlite:///optuna.db").trials
+    return [trial.state.name for trial in trials]
 
 
 def training():

@@ -57,7 +57,7 @@ def optimization_history(trials: Sequence[TrialPoint]) -> Figure:
 
 
 def parameter_importances(importances: Mapping[str, float]) -> Figure:
-    """Draw how much of the objective's variation each parameter explains, the largest on top.
+    """Draw by how much the best trials differ from all in each parameter, the largest on top.
 
     Args:
         importances: Share per parameter, in [0, 1]; empty as long as none can be told.
@@ -67,12 +67,12 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
         8,
         max(1.3 + 0.3 * len(ranked), 2.2),
         "Parameter importances",
-        "share of the objective's variation that a parameter explains",
+        "in what the best trials, pruned ones counted, differ from all; shares of 1",
     )
     axes = figure.subplots()
     style.plain(axes, grid="x")
     if not ranked:
-        style.note(axes, "too few completed trials yet")
+        style.note(axes, "too few finished trials yet")
         return figure
     names, shares = zip(*ranked, strict=True)
     axes.barh([style.verbatim(name) for name in names], shares, color=style.BLUE, height=0.62)

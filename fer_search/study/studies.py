@@ -6,12 +6,12 @@ Trials are handed out by `queue.py`; what becomes of one is in `trial.py`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from fer_search.config import SearchConfig
 from fer_search.errors import HyperModelError, StoreError
@@ -23,6 +23,8 @@ from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
 from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
 
+FEWEST_TRIALS, FEWEST_BEST = 8, 10
+"""Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
 _RECORD = "fer_search"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -189,16 +191,26 @@ class Study:
         return [_point(trial, self._settled) for trial in self._trials()]
 
     def importances(self) -> dict[str, float]:
-        """Share of each parameter in the variation of the objective; empty while undecided.
+        """By how much the best trials differ from all in each parameter, as shares of 1.
 
-        PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters.
+        PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters. It asks
+        only who is among the best, so pruned trials count, with their last value: without them
+        nobody could see what they were pruned for.
+
+        Returns:
+            Shares by parameter; nothing before `FEWEST_TRIALS` trials are finished.
         """
-        if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < 4:
+        ended = [t for t in self._trials() if t.state in FINISHED and t.values]
+        if len(ended) < FEWEST_TRIALS:
             return {}
+        best = min(0.5, max(0.1, FEWEST_BEST / len(ended)))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of branches with a single trial
-                return optuna.importance.get_param_importances(self._study)
+                warnings.simplefilter("ignore")  # of branches with a single trial, of the evaluator
+                return optuna.importance.get_param_importances(
+                    _of_complete(ended),
+                    evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best),
+                )
         except (ValueError, RuntimeError):  # all values alike: nothing to explain
             return {}
 
@@ -208,6 +220,20 @@ class Study:
     def _settings_now(self) -> SearchConfig:
         self.reload()
         return self.search
+
+
+def _of_complete(trials: Sequence[FrozenTrial]) -> optuna.Study:
+    """A study in memory in which all these trials are complete."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params=trial.params, distributions=trial.distributions, value=trial.value
+            )
+            for trial in trials
+        ]
+    )
+    return study
 
 
 def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:

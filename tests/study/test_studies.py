@@ -343,3 +343,35 @@ def test_settings_come_back():
     study = reopened()
     assert study.search == make(trials=7, sampler="random")
     assert isinstance(study.search.trials, int)
+
+
+def test_importances_see_what_trials_were_pruned_for():
+    """Only the learning rate decides here, and whoever has the wrong one is pruned at once."""
+    study = fresh(trials=24, sampler="random")
+    assert study.importances() == {}
+    rates = []
+    while trial := study.take():
+        config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+        rates.append(config.learning_rate)
+        score = 1 / (1 + abs(np.log(config.learning_rate / 1e-3)))
+        trial.report(epoch_of(1, score))
+        if score < 0.5:
+            trial.prune()
+        else:
+            trial.complete(result_with(score))
+    assert len(set(rates)) > 12
+    assert {point.state for point in study.points()} == {"COMPLETE", "PRUNED"}
+    importances = study.importances()
+    assert sum(importances.values()) == pytest.approx(1)
+    assert "learning_rate" in next(iter(importances)), importances
+
+
+def result_with(score):
+    """A result whose objective is `score`."""
+    return dataclasses.replace(result(), epochs=(epoch_of(1, score),), validation=Scored(score))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    macro_f1: float
+    accuracy: float = 0.5
