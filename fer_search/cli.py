@@ -28,7 +28,7 @@ from fer_search.command_config import (
     ReportConfig,
 )
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
-from fer_search.errors import FerSearchError, InputError, PromotionRefused
+from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
 from fer_search.processes import (
     STOPPED,
     SURROUNDINGS,
@@ -111,6 +111,8 @@ def _surroundings(error: Exception) -> str:
 def _status(error: FerSearchError) -> int:
     if isinstance(error, PromotionRefused):
         return 3
+    if isinstance(error, SurroundingsError):
+        return SURROUNDINGS
     return 2 if isinstance(error, InputError) else 1
 
 

@@ -59,6 +59,8 @@ MOVABLE = frozenset(
     }
 )
 """Settings that may change when a study is resumed."""
+_OF_THE_MOMENT = ("launcher", "ray_address")
+"""What a resume never takes over from before: that cluster may be gone."""
 _ADDRESS = frozenset({"study", "storage"})
 """How a study is found, hence the same by nature."""
 
@@ -225,6 +227,7 @@ class SearchConfig(Request):
                 f"what may change: {', '.join(sorted(MOVABLE))}",
             )
         moved = {name: value for name, value in given.items() if name in MOVABLE}
+        moved |= {name: wanted[name] for name in _OF_THE_MOMENT}
         return SearchConfig(**stored | moved)
 
 

@@ -10,6 +10,7 @@
     |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
     |-- ExportFailed        an exported model does not answer like its original: exit status 1
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
+    |-- SurroundingsError   a full disk, a store that stays away: exit status 4, resumable
     `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
 A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. Every
@@ -72,6 +73,10 @@ class ExportFailed(FerSearchError):
 
 class StudyStopped(FerSearchError):
     """The study ended before it held the trials that were asked for; it can be resumed."""
+
+
+class SurroundingsError(FerSearchError):
+    """The machine or a store does not let it go on; nothing is wrong with program or request."""
 
 
 class TrialFailed(FerSearchError):

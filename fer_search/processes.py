@@ -100,19 +100,22 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def memory_kills() -> int:
+def memory_kills() -> tuple[str, int]:
     """How many processes the kernel has killed because memory ran out, where it says so.
 
-    Counted for this process's cgroup where it has one of version 2, else for the machine
-    (https://docs.kernel.org/admin-guide/cgroup-v2.html, `memory.events`); 0 outside Linux.
+    Returns:
+        What the count is of, and the count: this process's cgroup where it has one of version 2
+        (https://docs.kernel.org/admin-guide/cgroup-v2.html, `memory.events`), else the machine,
+        each since this boot; outside Linux always the same.
     """
     with contextlib.suppress(OSError, StopIteration):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         groups = Path("/proc/self/cgroup").read_text().splitlines()
-        group = next(line[4:] for line in groups if line.startswith("0::/"))
-        return _counted(Path("/sys/fs/cgroup") / group / "memory.events")
-    with contextlib.suppress(OSError, StopIteration):
-        return _counted(Path("/proc/vmstat"))
-    return 0
+        group = next((line[4:] for line in groups if line.startswith("0::/")), "")
+        events = Path("/sys/fs/cgroup") / group / "memory.events"
+        file = events if events.exists() else Path("/proc/vmstat")
+        return f"{boot}:{file}", _counted(file)
+    return "unknown", 0
 
 
 def begin_anew() -> NoReturn:

@@ -2,7 +2,7 @@
 # Eight workers on a SLURM cluster, one GPU each, on one study: `sbatch docs/cluster/slurm.sh`.
 #
 # The study must be there: start it once, on a login node or as a job, with
-#   python -m fer_search search --study=big --trials=500 --storage=postgresql+psycopg://db/optuna …
+#   python -m fer_search search --study=big --trials=500 --storage=postgresql+psycopg://fer@db/optuna …
 # That process may run too; workers join and leave as they like.
 #SBATCH --job-name=fer-search
 #SBATCH --array=0-7
@@ -11,13 +11,14 @@
 #SBATCH --mem=32G
 #SBATCH --time=12:00:00
 #SBATCH --requeue
-#SBATCH --signal=TERM@60
-# --signal: a minute before its time is up, or when it is preempted, a worker gives back its trial,
-# which then waits with its checkpoint; --requeue: the job starts again when there is room.
+#SBATCH --signal=B:TERM@60
+# A minute before its time is up, or when it is preempted, the job gets SIGTERM: the worker gives back
+# its trial, which waits with its checkpoint, and the job goes back into the queue.
 
 export MLFLOW_TRACKING_URI=http://tracking:5000  # reachable from every node
 export XDG_STATE_HOME=$HOME/state                # on a file system that all nodes share: then any
                                                  # worker goes on from any checkpoint
 cd "$SLURM_SUBMIT_DIR" || exit 1
-# exec and srun: the signal reaches the worker, not a shell that would wait for it
-exec srun python -m fer_search worker --study=big --storage=postgresql+psycopg://db/optuna
+srun python -m fer_search worker --study=big --storage=postgresql+psycopg://fer@db/optuna &
+trap 'kill -TERM %1; wait %1; scontrol requeue "$SLURM_JOB_ID"' TERM
+wait %1

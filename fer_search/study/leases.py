@@ -9,7 +9,6 @@ owner is dead at once; on another host after `GRACE_SECONDS` without a beat.
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import threading
@@ -71,9 +70,13 @@ def is_free(lease: Lease) -> bool:
 
 
 def was_short_of_memory(lease: Mapping[str, Any]) -> bool:
-    """Tell whether the kernel has killed for memory here since the dead owner took the trial."""
-    is_here = lease["host"] == socket.gethostname()
-    return bool(is_here and memory_kills() > lease.get("memory_kills", math.inf))
+    """Tell whether the kernel has killed for memory since the dead owner took the trial.
+
+    Known only where both are counted together: on one machine, since one boot, in one cgroup.
+    """
+    where_then, then = lease.get("memory_kills", ("", 0))
+    where, now = memory_kills()
+    return bool(where == where_then and now > then)
 
 
 def is_same_owner(one: Lease, other: Lease) -> bool:

@@ -200,19 +200,11 @@ class Study:
         Returns:
             Shares by parameter; nothing before `FEWEST_TRIALS` trials are finished.
         """
-        ended = [t for t in self._trials() if t.state in FINISHED and t.values]
-        if len(ended) < FEWEST_TRIALS:
-            return {}
-        best = min(0.5, max(0.1, FEWEST_BEST / len(ended)))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of branches with a single trial, of the evaluator
-                return optuna.importance.get_param_importances(
-                    _of_complete(ended),
-                    evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best),
-                )
-        except (ValueError, RuntimeError):  # all values alike: nothing to explain
-            return {}
+        return importances_of(self.ended())
+
+    def ended(self) -> list[FrozenTrial]:
+        """The finished trials that have a value, as Optuna has them."""
+        return [t for t in self._trials() if t.state in FINISHED and t.values]
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -220,6 +212,22 @@ class Study:
     def _settings_now(self) -> SearchConfig:
         self.reload()
         return self.search
+
+
+def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:
+    """Importances as `Study.importances` tells them, of these trials."""
+    if len(ended) < FEWEST_TRIALS:
+        return {}
+    best = min(0.5, max(0.1, FEWEST_BEST / len(ended)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of branches with a single trial, of the evaluator
+            return optuna.importance.get_param_importances(
+                _of_complete(ended),
+                evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best),
+            )
+    except (ValueError, RuntimeError):  # all values alike: nothing to explain
+        return {}
 
 
 def _of_complete(trials: Sequence[FrozenTrial]) -> optuna.Study:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from fer_search.errors import InputError, StudyStopped
+from fer_search.errors import InputError, StudyStopped, SurroundingsError
 from fer_search.processes import STOP_SECONDS, STOPPED, SURROUNDINGS, heed_stop
 
 DEATHS_IN_A_ROW = 5
 """So many killed workers, no trial finished between them, stop the search."""
 POLL_SECONDS = 1.0
 _REFUSED = 2
+_SILENT = "it could not say why, perhaps because its disk is full; what is done is kept"
 
 
 class Worker(Protocol):
@@ -59,6 +60,7 @@ class Crew:
 
         Raises:
             InputError: If a worker refuses its input.
+            SurroundingsError: If a worker's disk is full, or a store stays away.
             StudyStopped: If a worker met a bug, or if workers keep being killed.
         """
         deaths, finished = 0, on_poll()
@@ -80,7 +82,8 @@ class Crew:
                 on_death()
                 if deaths == DEATHS_IN_A_ROW:
                     raise StudyStopped(
-                        f"{deaths} workers in a row were killed before any trial finished",
+                        f"{deaths} workers in a row were killed before any trial finished"
+                        f"{_last_line(worker.printed())}",
                         hint="often too little memory: try fewer workers, or smaller image_sizes",
                     )
                 self._workers[place] = self._start(place)
@@ -95,6 +98,11 @@ class Crew:
         self._workers = {}
 
 
+def _last_line(printed: str) -> str:
+    lines = printed.strip().splitlines()
+    return f"; the last one said: {lines[-1]}" if lines else ""
+
+
 def _was_killed(status: int) -> bool:
     """Tell an end by signal from one that the program chose."""
     return status < 0 or status == STOPPED
@@ -106,13 +114,10 @@ def _explain(worker: Worker, status: int) -> None:
     if status == _REFUSED:
         _, _, said = text.rpartition("Error: ")
         raise InputError(said.strip())
-    before, said = text.rpartition("\nError: ")[::2]
-    trace = text[max(0, text.rfind("Traceback (most recent call last)")) :]
-    if before and len(said) < len(trace):  # an error is the last thing that is said
+    _, has_said, said = text.rpartition("\nError: ")
+    trace = text[max(0, text.rfind("Traceback (most recent call last)")) :].strip()
+    if status == SURROUNDINGS:
+        raise SurroundingsError(f"{worker.name} stopped: {said.strip() if has_said else _SILENT}")
+    if has_said and len(said) < len(trace):  # an error is the last thing that is said
         raise StudyStopped(f"{worker.name} stopped: {said.strip()}")
-    if status != SURROUNDINGS and trace.strip():
-        raise StudyStopped(f"{worker.name} stopped:\n{trace[-10_000:]}".rstrip())
-    raise StudyStopped(
-        f"{worker.name} ended with status {status} and could not say why",
-        hint="its disk may be full: make room, then resume; what is done is kept",
-    )
+    raise StudyStopped(f"{worker.name} stopped: {trace[-10_000:] or _SILENT}")

@@ -49,7 +49,8 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     if MODEL_TAG not in study_run.existing(str(best.run_id)).tags:
         raise StudyStopped(
             f"trial {best.number}, the best, is complete, but its model is not stored yet",
-            hint="another worker may be uploading it; resume the study to finish",
+            hint="another worker may be uploading it; or it was killed before it did: then start a "
+            "worker on that machine again, which delivers it, and resume the study to finish",
         )
     _register(study, study_run, best)
     _score_once(study, study_run, splits, best)

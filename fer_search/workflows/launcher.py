@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from fer_search.config import AUTO, RAY, SearchConfig, WorkerConfig
+from fer_search.config import AUTO, NONE, RAY, SearchConfig, WorkerConfig
 from fer_search.errors import ConfigError
 from fer_search.runtime import Device
 from fer_search.tracking import store
@@ -26,7 +26,8 @@ def launcher_of(search: SearchConfig, client: store.Client, device: Device) -> L
         device: Of this machine.
 
     Raises:
-        InputError: If Ray is asked for and not installed, or there is no cluster.
+        InputError: If Ray is asked for and not installed, there is no cluster, or it can not do
+            what is asked for.
     """
     if search.launcher == RAY:
         return _on_ray(
@@ -42,6 +43,16 @@ def launcher_of(search: SearchConfig, client: store.Client, device: Device) -> L
 
 
 def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
+    if search.image_sizes == AUTO:
+        raise ConfigError(
+            "image_sizes=auto: on a cluster the sizes must be said, because they depend on devices "
+            "that are not here; expected e.g. image_sizes=48, or 96,128 for GPUs"
+        )
+    if search.hypermodel != NONE:
+        raise ConfigError(
+            f"hypermodel={search.hypermodel}: Ray does not bring your module to its nodes",
+            hint="start the workers there with `python -m fer_search worker`, beside your module",
+        )
     try:
         from fer_search.workflows.ray_worker import Cluster
     except ImportError as error:

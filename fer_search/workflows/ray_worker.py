@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,15 @@ from fer_search.config import WorkerConfig
 from fer_search.errors import StoreError
 from fer_search.processes import stop_on_signals
 
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 8.0
+_NODES_LOST = 3
+"""So often Ray itself starts a worker again on another node; then the crew does, and counts."""
+_KILLED = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.TaskCancelledError,
+)
 
 
 class Cluster:
@@ -54,21 +63,23 @@ class Cluster:
                 hint="start a cluster (`ray start --head`), or name the address of a running one",
             ) from error
         stop_on_signals()  # Ray has put its own handlers in their place
-        self._gpus = ray.cluster_resources().get("GPU", 0.0)
-        self._processors = ray.cluster_resources().get("CPU", 1.0)
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._gpus = sum(node.get("GPU", 0.0) for node in self._nodes)
         self._trials_per_gpu = trials_per_gpu
 
     @property
     def room(self) -> int:
         """Workers that `workers=auto` starts: as many as the GPUs hold, else one for each node."""
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        return int(self._gpus * self._trials_per_gpu) or nodes
+        return int(self._gpus * self._trials_per_gpu) or len(self._nodes)
 
     def start(self, config: WorkerConfig, place: int, n: int) -> RayWorker:
         """Start one of `n` workers; it waits until the cluster has room."""
-        gpus = 1 / self._trials_per_gpu if self._gpus else 0
-        processors = max(1, int(self._processors // n))
-        work = ray.remote(max_retries=-1, num_gpus=gpus, num_cpus=processors)(_work)
+        needs: dict[str, float] = {"num_gpus": 1 / self._trials_per_gpu, "num_cpus": 1}
+        if not self._gpus:
+            processors = [int(node.get("CPU", 0)) for node in self._nodes]
+            fair = min(sum(processors) // n, min(filter(None, processors), default=1))
+            needs = {"num_cpus": max(1, fair)}  # no more than any node has
+        work = ray.remote(max_retries=_NODES_LOST, **needs)(_work)
         return RayWorker(f"worker {place}", work.remote(config.to_options()))
 
 
@@ -86,8 +97,10 @@ class RayWorker:
             return None
         try:
             status, self._printed = ray.get(self._task)
-        except ray.exceptions.RayError as error:
+        except _KILLED as error:
             status, self._printed = -1, str(error)
+        except ray.exceptions.RayError as error:  # a node without our requirements, say
+            status, self._printed = 1, f"Error: {error}"
         return int(status)
 
     def printed(self) -> str:
@@ -100,9 +113,10 @@ class RayWorker:
 
     def end(self, seconds: float) -> None:
         """See `crew.Worker`."""
-        done, _ = ray.wait([self._task], timeout=seconds)
+        done, _ = ray.wait([self._task], timeout=max(seconds, 2 * _STOP_SECONDS))
         if not done:
             ray.cancel(self._task, force=True)
+            ray.wait([self._task], timeout=_STOP_SECONDS)
 
 
 def _insist_on_an_answer(address: str) -> None:
@@ -127,8 +141,9 @@ def _work(options: Sequence[str]) -> tuple[int, str]:
             start_new_session=True,
         )
         try:
-            process.wait()
-        finally:  # cancelled
+            while process.poll() is None:  # `wait` would not hear that the task is cancelled
+                time.sleep(0.2)
+        finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_SECONDS)

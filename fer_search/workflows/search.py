@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from fer_search import runtime, spool
-from fer_search.config import AUTO, NONE, SearchConfig, WorkerConfig, weights_for
+from fer_search.config import AUTO, NONE, RAY, SearchConfig, WorkerConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
@@ -76,7 +76,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
         }
         study = create_study(storage, settings, facts)
     address = {"study": study.name} | _storage_unless_default(config, launch)
-    resume = launch.command("search", **address)
+    resume = launch.command("search", **address, **_where(settings))
     say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
     say(f"  {resume}\n")
     with _ending_the_run(study_run, study, resume):
@@ -145,6 +145,13 @@ def _storage_unless_default(config: SearchConfig, launch: Launch) -> dict[str, s
     return {} if config.storage == default else {"storage": config.storage}
 
 
+def _where(search: SearchConfig) -> dict[str, str]:
+    """Where workers run, if it must be said again on resume."""
+    if search.launcher != RAY:
+        return {}
+    return {"launcher": search.launcher, "ray_address": search.ray_address}
+
+
 def _say_what_next(
     study: Study, study_run: StudyRun, launch: Launch, address: Mapping[str, str], score: str
 ) -> None:
@@ -157,7 +164,8 @@ def _say_what_next(
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
-    more = launch.command("search", **address, trials=2 * study.search.trials)
+    search = study.search
+    more = launch.command("search", **address, **_where(search), trials=2 * search.trials)
     commands["Search on"] = more
     say()
     for what, command in commands.items():

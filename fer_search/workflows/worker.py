@@ -31,7 +31,7 @@ from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.outbox import Outbox
 from fer_search.tracking.runs import StudyRun, TrialRun
-from fer_search.workflows.deliver import deliver
+from fer_search.workflows.deliver import deliver, deliver_left
 from fer_search.workflows.plan import Plan, plan
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ RESUMED_TAG = "fer.resumed_after_epoch"
 HALVED_TAG = "fer.halved_batch"
 """Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
 GROWTH_BYTES = 3 * 2**30
-"""A worker that holds so much more between two trials than before the first begins anew."""
+"""A worker that holds so much more after a trial than after its first begins anew."""
 _HURRY = 5.0
 """Seconds that a process which is told to stop gives the store to take the last epochs."""
 
@@ -63,17 +63,21 @@ def work(config: WorkerConfig) -> None:
     check_data(study, splits)
     client = patiently(store.connect)
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
-    at_first = _memory()
+    patiently(lambda: deliver_left(study, study_run))
+    after_first = None
     while (trial := patiently(study.take)) is not None:
         run_trial(trial, splits, study, study_run)
-        if _memory() - at_first > GROWTH_BYTES:
+        processes.heed_stop()
+        after_first = after_first or _memory()
+        if _memory() - after_first > GROWTH_BYTES:
             log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
             processes.begin_anew()
 
 
 def _memory() -> int:
-    """Resident bytes of this process."""
-    return int(psutil.Process().memory_info().rss)
+    """Bytes that this process holds for itself; the pictures are shared by all workers."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def check_data(study: Study, splits: Splits) -> None:

@@ -27,10 +27,14 @@ from arena import Arena
 from audit import violations
 from injuries import INJURIES
 
+from fer_search.processes import SURROUNDINGS
+
 _MORE_TRIALS = 6
 """So many more are asked for whenever the search is complete."""
 _LONGEST_CALM = 25.0
 """Seconds between two injuries, at most."""
+_LONGEST_END = 900.0
+"""Seconds that the search may take to its end when nothing is done to it any more."""
 
 
 def main() -> None:
@@ -71,6 +75,8 @@ def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Count
     arena.start_search(trials)
     while time.monotonic() < until:
         _wait(arena, chance.uniform(0, _LONGEST_CALM))
+        if not arena.said():  # it does not heed signals yet
+            continue
         if arena.search.poll() is not None:
             found += _faults_of_an_end(arena)
             trials += _MORE_TRIALS * (arena.search.returncode == 0)
@@ -78,14 +84,14 @@ def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Count
             continue
         injury = chance.choice(INJURIES)
         _say(injury.__name__.replace("_", " "))
-        injected[injury.__name__] += 1
-        injury(arena, chance)
+        injected[injury.__name__] += injury(arena, chance)
     for _ in range(5):
-        if arena.search.wait(900) == 0:
+        _wait(arena, _LONGEST_END)
+        if arena.search.poll() in (0, None):
             break
         found += _faults_of_an_end(arena)
         arena.start_search(trials)
-    else:
+    if arena.search.poll() != 0:
         found.append("the search does not come to its end")
     found += _faults_of_an_end(arena)
     arena.kill_server()
@@ -105,7 +111,7 @@ def _faults_of_an_end(arena: Arena) -> Iterator[str]:
     status, said = arena.search.returncode, arena.said()
     told = re.findall(r"^(?:Error|Stopped).*", said, re.MULTILINE)
     _say(f"the search ended with status {status}: {' '.join(told[-1:]) or 'nothing said'}")
-    if status not in (0, 1, -9):
+    if status not in (0, 1, SURROUNDINGS, -9):
         yield f"the search ended with status {status}: {said[-500:]}"
     if "Traceback" in said:
         yield f"a person saw a traceback: {said[said.index('Traceback') :][:3000]}"

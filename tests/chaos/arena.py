@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -76,8 +77,10 @@ class Arena:
     def kill_server(self) -> None:
         """Kill MLflow's server with all its processes."""
         if self._server:
-            for each in [*_below(self._server.pid), psutil.Process(self._server.pid)]:
-                each.kill()
+            for each in _below(self._server.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            self._server.kill()
             self._server.wait()
 
     def start_search(self, trials: int) -> None:
@@ -126,7 +129,8 @@ class Arena:
     def close(self) -> None:
         """Kill what is left."""
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _server_answers(self) -> bool:
         try:

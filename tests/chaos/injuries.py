@@ -1,90 +1,103 @@
-"""What is done to a search: each injury is one function of the arena and of chance."""
+"""What is done to a search: each injury is one function of the arena and of chance.
+
+It tells whether it hit anything.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import resource
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 from arena import Arena
 
-Injury = Callable[[Arena, random.Random], None]
+Injury = Callable[[Arena, random.Random], bool]
 
 
-def kill_a_worker(arena: Arena, chance: random.Random) -> None:
+def kill_a_worker(arena: Arena, chance: random.Random) -> bool:
     """As the kernel does when memory is short."""
-    for worker in _one(arena, chance):
-        worker.kill()
+    return any(_done(worker.kill) for worker in _one(arena, chance))
 
 
-def kill_the_search(arena: Arena, chance: random.Random) -> None:
+def kill_the_search(arena: Arena, chance: random.Random) -> bool:
     """Its workers live on, and notice."""
     arena.search.kill()
+    return True
 
 
-def kill_everything(arena: Arena, chance: random.Random) -> None:
+def kill_everything(arena: Arena, chance: random.Random) -> bool:
     """As a loss of power does; MLflow's server is another machine."""
-    for process in [arena.search, *arena.workers()]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    arena.search.kill()
+    for worker in arena.workers():
+        _done(worker.kill)
+    return True
 
 
-def terminate(arena: Arena, chance: random.Random) -> None:
+def terminate(arena: Arena, chance: random.Random) -> bool:
     """As a shutdown or a cluster's preemption does, to the search."""
     arena.search.send_signal(signal.SIGTERM)
+    return True
 
 
-def interrupt(arena: Arena, chance: random.Random) -> None:
+def interrupt(arena: Arena, chance: random.Random) -> bool:
     """As Ctrl-C does."""
     arena.search.send_signal(signal.SIGINT)
+    return True
 
 
-def terminate_a_worker(arena: Arena, chance: random.Random) -> None:
+def terminate_a_worker(arena: Arena, chance: random.Random) -> bool:
     """As someone does who takes a machine out of service."""
-    for worker in _one(arena, chance):
-        worker.terminate()
+    return any(_done(worker.terminate) for worker in _one(arena, chance))
 
 
-def restart_the_server(arena: Arena, chance: random.Random) -> None:
+def restart_the_server(arena: Arena, chance: random.Random) -> bool:
     """MLflow's server is killed, away for some seconds, and back."""
     arena.kill_server()
     time.sleep(chance.uniform(0, 15))
     arena.start_server()
+    return True
 
 
-def hold_a_database(arena: Arena, chance: random.Random) -> None:
+def hold_a_database(arena: Arena, chance: random.Random) -> bool:
     """Someone else's transaction holds Optuna's or MLflow's database for some seconds."""
     file = chance.choice(["optuna.db", "mlflow.db"])
     seconds = chance.uniform(1, 15)
     with contextlib.closing(sqlite3.connect(arena.folder / file, timeout=60)) as connection:
-        with contextlib.suppress(sqlite3.OperationalError):  # it is never idle: nothing to hold
+        try:
             connection.execute("BEGIN EXCLUSIVE")
-            time.sleep(seconds)
+        except sqlite3.OperationalError:  # never idle
+            return False
+        time.sleep(seconds)
         connection.rollback()
+    return True
 
 
-def let_files_not_grow(arena: Arena, chance: random.Random) -> None:
+def let_files_not_grow(arena: Arena, chance: random.Random) -> bool:
     """As a full disk or quota does: one worker's writes fail beyond some size, for a while."""
     size, seconds = chance.choice([0, 10_000, 1_000_000]), chance.uniform(2, 10)
     for worker in _one(arena, chance):
-        unlimited = resource.RLIM_INFINITY
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size, unlimited))
+        limit = functools.partial(resource.prlimit, worker.pid, resource.RLIMIT_FSIZE)
+        if _done(lambda: limit((size, resource.RLIM_INFINITY))):  # noqa: B023 at once
             time.sleep(seconds)
-            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+            _done(lambda: limit((resource.RLIM_INFINITY, resource.RLIM_INFINITY)))  # noqa: B023
+            return True
+    return False
 
 
-def spoil_a_checkpoint(arena: Arena, chance: random.Random) -> None:
+def spoil_a_checkpoint(arena: Arena, chance: random.Random) -> bool:
     """The newest one is cut or changed, and all workers are killed, so that it is read."""
-    for process in arena.workers():
-        process.suspend()
-    for file in arena.checkpoints()[-1:]:
+    workers = arena.workers()
+    for worker in workers:
+        _done(worker.suspend)
+    newest = arena.checkpoints()[-1:]
+    for file in newest:
         place = chance.randrange(max(1, file.stat().st_size))
         if chance.random() < 0.5:
             os.truncate(file, place)
@@ -92,8 +105,9 @@ def spoil_a_checkpoint(arena: Arena, chance: random.Random) -> None:
             with file.open("r+b") as opened:
                 opened.seek(place)
                 opened.write(chance.randbytes(64))
-    for process in arena.workers():
-        process.kill()
+    for worker in workers:
+        _done(worker.kill)
+    return bool(newest)
 
 
 INJURIES: tuple[Injury, ...] = (
@@ -110,9 +124,16 @@ INJURIES: tuple[Injury, ...] = (
 )
 
 
-def _one(arena: Arena, chance: random.Random) -> Iterator[psutil.Process]:
+def _one(arena: Arena, chance: random.Random) -> list[psutil.Process]:
     """One living worker, if there is any."""
     workers = sorted(arena.workers(), key=lambda process: process.pid)
-    if workers:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            yield chance.choice(workers)
+    return [chance.choice(workers)] if workers else []
+
+
+def _done(act: Callable[[], None]) -> bool:
+    """Act on a process, unless it has ended meanwhile."""
+    try:
+        act()
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+    return True

@@ -184,13 +184,21 @@ def test_a_trial_that_keeps_killing_its_workers_is_lost():
 def test_a_trial_whose_worker_the_kernel_kills_for_memory_twice_does_not_fit(monkeypatch):
     study = fresh(trials=1, retries=9)
     for kills, number in ((0, 0), (1, 1)):
-        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: kills)
+        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: ("here", kills))
         _kill(_killed_holder())
-        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: kills + 1)
+        monkeypatch.setattr(leases, "memory_kills", lambda kills=kills: ("here", kills + 1))
         trial = study.take()
         assert (trial.number, trial.memory_kills) == (number, 1 - number)
         trial.give_back()
     assert study.points()[0].failure["failure.kind"] == "out_of_memory"
+
+
+def test_kernel_kills_elsewhere_say_nothing_about_a_dead_worker(monkeypatch):
+    lease = leases.mine() | {"memory_kills": ["here", 1]}  # as JSON gives it back
+    for counted, expected in ((("here", 2), True), (("here", 1), False), (("there", 2), False)):
+        monkeypatch.setattr(leases, "memory_kills", lambda counted=counted: counted)
+        assert leases.was_short_of_memory(lease) == expected
+    assert not leases.was_short_of_memory({"host": "of an older version"})
 
 
 def test_only_one_of_two_gets_a_free_trial():
