@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer_search.config import SearchConfig
 from fer_search.errors import StudyStopped, TrialFailed
 from fer_search.study import leases
-from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
+from fer_search.study.trial import FINISHED, LET_IN, UNFINISHED, Trial, is_held
 
 FAILURES_IN_A_ROW = 5
 """So many failed trials, none complete between them, stop a study."""
@@ -104,6 +104,9 @@ class Queue:
         old, new = trial.user_attrs.get(leases.ATTRIBUTE), leases.mine()
         if not leases.swap(self._storage, trial._trial_id, old, new):
             return None
+        trial = self._storage.get_trial(trial._trial_id)
+        if trial.state.is_finished():  # its owner told its end, and ended, since it was looked at
+            return None
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         else:  # its owner died
@@ -117,15 +120,29 @@ class Queue:
         self._storage.set_trial_user_attr(trial._trial_id, attribute, count)
 
     def _fits(self, trial: Trial, budget: int) -> bool:
-        """Tell whether the budget has room for `trial`, after all that were taken before it."""
+        """Tell whether the budget has room for `trial`; of several for one place at most one fits.
+
+        Those taken before come first. But a lease may become visible long after the time that it
+        bears, when others have been let in already: so whoever is let in says so, and looks again.
+        """
+        if self._ahead(trial, let_in=True) >= budget:
+            return False
+        trial.let_in()
+        return self._ahead(trial, let_in=False) < budget
+
+    def _ahead(self, trial: Trial, *, let_in: bool) -> int:
+        """Count the trials that have a place before `trial`, with or without those let in later."""
         mine = (trial.since, trial.number)
-        ahead = [
-            other
-            for other in self._trials()
-            if other.state in FINISHED
-            or (is_held(other) and (other.user_attrs["lease"]["since"], other.number) < mine)
-        ]
-        return len(ahead) < budget
+
+        def is_ahead(other: FrozenTrial) -> bool:
+            if other.state in FINISHED or other.number == trial.number or not is_held(other):
+                return other.state in FINISHED
+            since = other.user_attrs[leases.ATTRIBUTE]["since"]
+            return (since, other.number) < mine or (
+                let_in and other.user_attrs.get(LET_IN) == since
+            )
+
+        return sum(map(is_ahead, self._trials()))
 
     def _ask(self) -> Trial:
         """Create a trial that is under lease from its birth."""

@@ -25,6 +25,8 @@ TrialPruned = optuna.TrialPruned
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+LET_IN = "let_in"
+"""Trial attribute: `since` of the lease under which the budget had room for it."""
 
 
 class Trial:
@@ -82,6 +84,10 @@ class Trial:
     @run_id.setter
     def run_id(self, run_id: str) -> None:
         self._trial.set_user_attr("run_id", run_id)
+
+    def let_in(self) -> None:
+        """Say that the budget has room for this trial as it is held now."""
+        self._trial.set_user_attr(LET_IN, self.since)
 
     def progress(self, epoch: int, batch: int, n_batches: int) -> None:
         """Tell watchers where training is; costs nothing, travels with the next beat."""

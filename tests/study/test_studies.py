@@ -163,6 +163,20 @@ def test_a_trial_of_a_live_process_is_left_alone_and_of_a_dead_one_taken_over():
     assert study.take() is None
 
 
+def test_a_trial_whose_owner_ended_it_and_itself_in_this_moment_is_not_taken_over():
+    study = fresh(trials=1)
+    process = _killed_holder()
+    seen = study._trials()[0]
+    _kill(process)
+    trial = study.take()
+    trial.complete(result())
+    stale = seen.user_attrs["lease"]
+    now = study._trials()[0].user_attrs["lease"]
+    assert leases.swap(study._queue._storage, seen._trial_id, now, stale)
+    assert study._queue._seize(seen) is None
+    assert study.points()[0].state == "COMPLETE"
+
+
 def test_release_dead_leaves_nothing_running():
     study = fresh(trials=2)
     _kill(_killed_holder())
@@ -236,6 +250,22 @@ def test_the_budget_has_room_for_those_who_came_first():
     assert study.points()[0].state == "WAITING"
     finish(study, first)
     assert study.take() is None
+
+
+def test_a_lease_that_became_visible_late_finds_the_budget_full(monkeypatch):
+    """It bears an earlier time than one that was let in before anybody could see it."""
+    study = fresh(trials=1, backbones="tiny")
+    queue = study._queue
+    later = queue._ask()
+    assert queue._fits(later, 1)
+    an_hour_ago = time.time() - 3600
+    monkeypatch.setattr(leases.time, "time", lambda: an_hour_ago)
+    earlier = queue._ask()
+    assert earlier.since < later.since
+    assert not queue._fits(earlier, 1)
+    monkeypatch.undo()
+    assert earlier.give_back()
+    finish(study, later)
 
 
 def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
