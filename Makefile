@@ -10,7 +10,7 @@ test: ## The fast tests, a minute
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-ci: ## Those, and all with real processes and signals that take less than two minutes
-	$(PYTHON) -m pytest -n 3 --dist worksteal -m "not long" --durations=15
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not long" --durations=15
 
 test-all: ## All tests: chaos and Ray, too, and real FER2013 where FER_SHARED or ../shared has it
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow" --durations=15

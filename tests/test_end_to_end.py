@@ -152,6 +152,7 @@ def test_a_finished_study_goes_on_under_the_same_run():
     assert "The time is up" in late.stdout
 
 
+@pytest.mark.long
 def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
     assert search("--backbones=tiny", "--trials=2", "--pruner=none").returncode == 0
     command = (sys.executable, "-m", "fer_search", "clean", "--versions=true", "--keep=1")

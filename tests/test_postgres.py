@@ -17,7 +17,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
 WORKERS, TRIALS = 4, 5
 

@@ -33,8 +33,9 @@ def test_without_ray_its_launcher_is_refused():
 @pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: requirements-ray.txt")
 @pytest.mark.filterwarnings("ignore")
 def test_an_address_without_a_cluster_is_refused():
+    dead = SearchConfig(launcher="ray", ray_address="127.0.0.1:9", image_sizes="48")
     with pytest.raises(StoreError, match=r"ray_address=127.0.0.1:9(?s:.*)ray start"):
-        launcher_of(SearchConfig(launcher="ray", ray_address="127.0.0.1:9"), MlflowClient(), DEVICE)
+        launcher_of(dead, MlflowClient(), DEVICE)
 
 
 @pytest.fixture

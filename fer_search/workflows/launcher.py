@@ -43,6 +43,12 @@ def launcher_of(search: SearchConfig, client: store.Client, device: Device) -> L
 
 
 def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
+    try:
+        from fer_search.workflows.ray_worker import Cluster
+    except ImportError as error:
+        raise ConfigError(
+            f"launcher={RAY} needs Ray", hint="pip install -r requirements-ray.txt"
+        ) from error
     if search.image_sizes == AUTO:
         raise ConfigError(
             "image_sizes=auto: on a cluster the sizes must be said, because they depend on devices "
@@ -53,12 +59,6 @@ def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
             f"hypermodel={search.hypermodel}: Ray does not bring your module to its nodes",
             hint="start the workers there with `python -m fer_search worker`, beside your module",
         )
-    try:
-        from fer_search.workflows.ray_worker import Cluster
-    except ImportError as error:
-        raise ConfigError(
-            f"launcher={RAY} needs Ray", hint="pip install -r requirements-ray.txt"
-        ) from error
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
     n = _number(search, cluster.room)
     return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))
