@@ -24,6 +24,6 @@ demo: ## A 3-trial search on drawn faces
 	mlflow run . -e demo --env-manager local
 
 chaos: ## Injure a search at random, resume it, audit it: make chaos MINUTES=10 SEED=1 OUT=DIR
-	$(PYTHON) tests/chaos --minutes $(MINUTES) --seed $(SEED) --out $(OUT)
+	PYTHONPATH=. $(PYTHON) tests/chaos --minutes $(MINUTES) --seed $(SEED) --out $(OUT)
 
 .PHONY: help test test-ci test-all lint demo chaos
