@@ -7,7 +7,6 @@ lasts.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -33,6 +32,7 @@ class Queue:
         storage: Of the study.
         study: As Optuna has it.
         settings: Gives those of the study as they are now.
+        opened: Gives when a search opened the study last, in seconds since 1970.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class Queue:
         storage: optuna.storages.RDBStorage,
         study: optuna.Study,
         settings: Callable[[], SearchConfig],
+        opened: Callable[[], float],
     ) -> None:
-        self._opened = datetime.datetime.now()
-        self._storage, self._study, self._settings = storage, study, settings
+        self._storage, self._study = storage, study
+        self._settings, self._opened = settings, opened
 
     def take(self) -> Trial | None:
         """Take the next trial, waiting for trials of other workers while they might still fail.
@@ -51,7 +52,7 @@ class Queue:
             A running trial of this process, or None when the budget is spent.
 
         Raises:
-            StudyStopped: After `FAILURES_IN_A_ROW` since this queue was opened.
+            StudyStopped: After `FAILURES_IN_A_ROW` since a search opened this study.
         """
         while True:
             budget, trials = self._settings().trials, self._trials()
@@ -157,11 +158,9 @@ class Queue:
         return Trial(self._storage, self._study, self._settings().seed, trial_id, lease)
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
-        ended = sorted(
-            (t for t in trials if t.datetime_complete and t.datetime_complete >= self._opened),
-            key=lambda trial: trial.datetime_complete or self._opened,
-        )
-        last = ended[-FAILURES_IN_A_ROW:]
+        ended = [(t.datetime_complete.timestamp(), t) for t in trials if t.datetime_complete]
+        now = sorted((end, t.number, t) for end, t in ended if end >= self._opened())
+        last = [trial for _, _, trial in now[-FAILURES_IN_A_ROW:]]
         if len(last) == FAILURES_IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
             raise StudyStopped(
                 f"the last {FAILURES_IN_A_ROW} trials failed; the latest: "

@@ -5,6 +5,7 @@ Trials are handed out by `queue.py`; what becomes of one is in `trial.py`.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -102,7 +103,7 @@ def create_study(
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
     )
-    record = dict(facts) | {"search": search.to_params(), "space": fingerprint(declare(search))}
+    record = dict(facts) | _opened(search) | {"space": fingerprint(declare(search))}
     study.set_user_attr(_RECORD, record)
     for point in known_good(search):
         study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
@@ -120,7 +121,7 @@ class Study:
     ) -> None:
         self.facts = dict(record)
         """What `create_study` was given, and the space's fingerprint."""
-        self._queue = Queue(storage, study, self._settings_now)
+        self._queue = Queue(storage, study, self._settings_now, lambda: self.facts["opened"])
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
@@ -149,8 +150,12 @@ class Study:
                 hint="start a new study (another study=…), or use the version that made it",
             )
 
+    def resume(self, search: SearchConfig) -> None:
+        """Go on with these settings; trials that failed before count no more."""
+        self.change(**_opened(search))
+
     def change(self, **facts: Any) -> None:
-        """Record changed facts, e.g. `search` with a larger number of trials."""
+        """Record changed facts."""
         self.reload()
         self.facts |= facts
         self._study.set_user_attr(_RECORD, self.facts)
@@ -212,6 +217,11 @@ class Study:
     def _settings_now(self) -> SearchConfig:
         self.reload()
         return self.search
+
+
+def _opened(search: SearchConfig) -> dict[str, Any]:
+    """The facts that every opening of a study by a search writes anew."""
+    return {"search": search.to_params(), "opened": time.time()}
 
 
 def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:

@@ -111,7 +111,7 @@ def _resumed(
     study.check_space()
     check_data(study, splits)
     study_run = StudyRun.of(client, study.name, study.facts["run_id"])
-    study.change(search=settings.to_params())
+    study.resume(settings)
     if store.is_launched():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
         resume.set_tags({"fer.command": "search", "fer.study_run": study_run.run_id})

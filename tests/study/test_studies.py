@@ -280,7 +280,7 @@ def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
 
 def test_changing_one_fact_keeps_what_others_changed():
     study, other = fresh(trials=3), reopened()
-    other.change(search=make(trials=9).to_params())
+    other.resume(make(trials=9))
     study.change(seconds_used=5.0)
     assert reopened().search.trials == 9
 
@@ -324,7 +324,11 @@ def test_five_failures_in_a_row_stop_the_study():
         study.take().fail(TrialFailed("out_of_memory", "too big"))
     with pytest.raises(StudyStopped, match="too big"):
         study.take()
-    assert reopened().take()  # a resume tries again
+    again = reopened()
+    with pytest.raises(StudyStopped, match="too big"):
+        again.take()  # a worker that is started anew knows
+    again.resume(again.search)
+    assert again.take() and reopened().take()  # a search that goes on tries again
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are():
