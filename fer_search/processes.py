@@ -7,6 +7,7 @@ there, and when it ends the search ends too.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -143,12 +144,16 @@ def stop_on_signals() -> None:
         getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in dir(signal)
     ]
 
-    def stop(number: int, frame: object) -> None:
+    def ignore() -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
+
+    def stop(number: int, frame: object) -> None:
+        ignore()
         _stop_asked_for.set()
         raise KeyboardInterrupt
 
+    atexit.register(ignore)  # when all is done, nothing is left to be stopped
     for each in numbers:
         signal.signal(each, stop)
 

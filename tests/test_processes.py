@@ -172,3 +172,16 @@ def test_a_process_begins_anew_with_its_number_and_its_command():
     assert int(number) == child.pid
     assert child.returncode == 0
     assert "Join a study" in printed
+
+
+def test_a_signal_after_the_work_changes_nothing():
+    late = """
+import os, signal
+from fer_search.processes import stop_on_signals
+stop_on_signals()
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+late = Late()
+"""
+    assert subprocess.run([sys.executable, "-c", late], cwd=ROOT, check=False).returncode == 0
