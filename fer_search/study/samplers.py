@@ -8,9 +8,10 @@ storage and on nothing else.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from fer_search.errors import ConfigError
 
@@ -117,46 +119,69 @@ class PerTrialSampler(BaseSampler):
         self._seed = seed
         self._sampler = self._make(seed, 0)
 
-    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Start anew for `trial`."""
         self._sampler = self._make(self._seed, trial.number)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+        self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        return self._sampler.infer_relative_search_space(self._shown(study), trial)
+        self._seen = self._shown(study)
+        return self._sampler.infer_relative_search_space(self._seen, trial)
 
     def sample_relative(
         self,
         study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
+        trial: FrozenTrial,
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         """Ask this trial's sampler."""
-        return self._sampler.sample_relative(self._shown(study), trial, search_space)
+        return self._sampler.sample_relative(self._seen, trial, search_space)
 
     def sample_independent(
         self,
         study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
+        trial: FrozenTrial,
         param_name: str,
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """Ask this trial's sampler."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler.sample_independent(self._seen, trial, param_name, param_distribution)
 
     def after_trial(
         self,
         study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        state: optuna.trial.TrialState,
+        trial: FrozenTrial,
+        state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
         """Tell this trial's sampler."""
         self._sampler.after_trial(study, trial, state, values)
 
-    def _shown(self, study: optuna.Study) -> optuna.Study:
-        """The study, or where Optuna shows one bracket of it, the study that has the bracket."""
-        return getattr(study, "_study", study) if self._sees_all else study
+    def _shown(self, study: optuna.Study) -> Any:
+        """The study now, or where Optuna shows one bracket of it, the study with the bracket."""
+        return _Snapshot(getattr(study, "_study", study) if self._sees_all else study)
+
+
+class _Snapshot:
+    """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._now, self._trials = study, study.get_trials(deepcopy=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now, name)
+
+    def get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        """The trials of that moment in these states; `use_cache` makes no difference."""
+        chosen = [trial for trial in self._trials if states is None or trial.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
+
+    _get_trials = get_trials
