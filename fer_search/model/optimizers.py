@@ -131,6 +131,14 @@ class TrialOptimizer(keras.Optimizer):
             average = self._averages[index]
             self.assign_add(average, (1 - kept) * (weight - average))
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Sum over replicas, of which there is one; TensorFlow's hook in Keras.
+
+        Keras's own goes through a custom gradient, which TensorFlow registers for good, and with
+        it the graph and the weights: a worker would keep the network of every trial.
+        """
+        return grads_and_vars
+
     @property
     def rate(self) -> float:
         """The learning rate of the head now."""

@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import math
 import os
@@ -289,3 +290,12 @@ def test_nothing_is_traced_again_after_the_first_epoch(splits, monkeypatch):
     after: list[int] = []
     train(config(epochs=4), splits, on_epoch=lambda _epoch: after.append(len(traced)))
     assert after[1:] == after[:1] * 3
+
+
+def test_a_trial_leaves_no_graph_behind_that_would_hold_its_weights(splits):
+    counts = []
+    for seed in (1, 2):
+        train(config(epochs=1, ema_decay=0.9, seed=seed), splits, on_epoch=ignore)
+        gc.collect()
+        counts.append(sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects()))
+    assert counts[0] == counts[1]
