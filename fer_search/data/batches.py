@@ -55,12 +55,21 @@ class Batches:
     def __len__(self) -> int:
         return len(self._labels) // self.batch_size
 
+    @property
+    def n_pictures(self) -> int:
+        """How many there are to choose from."""
+        return len(self._labels)
+
     def start_epoch(self, epoch: int) -> None:
         """Shuffle for this epoch; the same epoch always has the same order."""
         self._epoch = epoch
         rng = np.random.default_rng((self._seed, epoch))
         n = len(self._labels)
         self._order = _balanced_order(self._labels, rng) if self._balanced else rng.permutation(n)
+
+    def chosen(self, index: int) -> np.ndarray:
+        """Which pictures are in a batch of the current epoch: indices (B,) into all of them."""
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give one batch of the current epoch.
@@ -72,7 +81,7 @@ class Batches:
             Images (B, H, W, 1) uint8, probabilities of the emotions to learn (B, 7) float32,
             one-hot unless mixed, and sample weights (B,) float32.
         """
-        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        chosen = self.chosen(index)
         images, targets = self._images[chosen], self._targets[chosen]
         if self._mixup:
             rng = np.random.default_rng((self._seed, self._epoch, index))
@@ -111,19 +120,19 @@ def _mixed(
     return blend.round().astype(np.uint8), both
 
 
-def padded(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Go through all pictures once, in order, in full batches.
+def padded(inputs: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Go through all inputs once, in order, in full batches.
 
-    The last batch repeats its last picture until it is full.
+    The last batch repeats its last input until it is full.
 
     Args:
-        images: Shape (N, H, W), uint8.
-        batch_size: Pictures per batch, at least 1.
+        inputs: Shape (N, …).
+        batch_size: Inputs per batch, at least 1.
 
     Yields:
-        Images (batch_size, H, W, 1) uint8, and how many of them, from the first on, are real.
+        Inputs (batch_size, …), and how many of them, from the first on, are real.
     """
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size, ..., None]
-        missing = batch_size - len(batch)
-        yield np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge"), len(batch)
+    last = len(inputs) - 1
+    for start in range(0, len(inputs), batch_size):
+        chosen = np.arange(start, start + batch_size)
+        yield inputs[np.minimum(chosen, last)], min(batch_size, len(inputs) - start)

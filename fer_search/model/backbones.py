@@ -122,6 +122,20 @@ def unfreeze(model: Any, name: str, depth: int, *, batch_norm: str = "stage") ->
             layer.trainable = batch_norm == "trainable"
 
 
+def first_trained(model: Any, name: str, depth: int) -> str | None:
+    """Name the layer with which the stages begin that train; None if none does.
+
+    Args:
+        model: What `BACKBONES[name].build` gave.
+        name: Of the backbone.
+        depth: Number of stages that train, counted from the output, in [0, 5].
+    """
+    backbone = BACKBONES[name]
+    training = list(backbone.stages)[len(backbone.stages) - depth :]
+    names = (layer.name for layer in model.layers if layer.weights)
+    return next((each for each in names if backbone.stage_of(each) in training), None)
+
+
 def check_weights(name: str, weights: str) -> None:
     """Fetch or read pretrained weights once, so that a search is refused before its first trial.
 

@@ -64,14 +64,15 @@ class Saved:
     network: Sequence[np.ndarray]
     optimizer: Sequence[np.ndarray]
 
-    def restore(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+    def restore(self, model: keras.Model, trained: keras.Model, optimizer: keras.Optimizer) -> None:
         """Give network and optimizer the values that they had.
 
         Args:
             model: Built anew for the same trial.
+            trained: The part of it that the optimizer trains, or all of it.
             optimizer: Made anew for the phase of `progress`.
         """
-        optimizer.build(model.trainable_variables)
+        optimizer.build(trained.trainable_variables)
         _assign(model.variables, self.network)
         _assign(optimizer.variables, self.optimizer)
 

@@ -22,7 +22,7 @@ from keras import layers
 
 from fer_search.config import EMOTIONS, FACE_SIZE
 from fer_search.model import augmentation
-from fer_search.model.backbones import BACKBONES, NO_WEIGHTS, unfreeze
+from fer_search.model.backbones import BACKBONES, NO_WEIGHTS, first_trained, unfreeze
 from fer_search.trial_config import TrialConfig
 
 _NORM = "norm"
@@ -67,6 +67,41 @@ def freeze(model: keras.Model, config: TrialConfig, *, head_only: bool = False) 
         unfreeze(backbone, config.backbone, config.unfreeze_depth, batch_norm=config.batch_norm)
 
 
+def frozen_part(model: keras.Model, config: TrialConfig) -> keras.Model:
+    """Cut the part that does not train out of a network; it shares the weights.
+
+    Args:
+        model: What `build` gave for `config`.
+        config: Of the trial.
+
+    Returns:
+        A model from faces (B, 48, 48, 1), augmented before, to the features after the frozen
+        stages.
+    """
+    faces = layers.Input((FACE_SIZE, FACE_SIZE, 1))
+    x = _preprocessed(faces, config)
+    for part in _halves(model, config)[0]:
+        x = part(x)
+    return keras.Model(faces, x, name="frozen_part")
+
+
+def training_part(model: keras.Model, config: TrialConfig) -> keras.Model:
+    """Cut the part that trains out of a network; it shares the weights.
+
+    Args:
+        model: What `build` gave for `config`.
+        config: Of the trial.
+
+    Returns:
+        A model from what `frozen_part` gives to probabilities (B, 7).
+    """
+    border = frozen_part(model, config).output
+    features = x = layers.Input(border.shape[1:], dtype=border.dtype)
+    for part in _halves(model, config)[1]:
+        x = part(x)
+    return keras.Model(features, x, name="training_part")
+
+
 def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
     """Copy a trained network for storing: float32, without augmentation, weights as they are now.
 
@@ -107,18 +142,10 @@ def calibrate(model: keras.Model, faces: np.ndarray) -> None:
 def _network(
     config: TrialConfig, *, weights: str, varied: Iterable[keras.layers.Layer]
 ) -> keras.Model:
-    backbone = BACKBONES[config.backbone]
     faces = x = layers.Input((FACE_SIZE, FACE_SIZE, 1), name="faces")
     for layer in varied:
         x = layer(x)
-    if config.image_size != FACE_SIZE:
-        size = (config.image_size, config.image_size)
-        x = layers.Resizing(*size, interpolation="bilinear", dtype="float32", name="resizing")(x)
-    x = layers.Concatenate(dtype="float32", name="three_channels")([x, x, x])
-    x = layers.Rescaling(
-        backbone.scale, list(backbone.offset), dtype="float32", name="preprocessing"
-    )(x)
-    x = backbone.build(config.image_size, weights)(x)
+    x = BACKBONES[config.backbone].build(config.image_size, weights)(_preprocessed(x, config))
     x = POOLINGS[config.pooling](name="pooling")(x)
     x = layers.LayerNormalization(name=_NORM)(x)  # has no running statistics that lag behind
     x = layers.Dropout(config.dropout, name="dropout")(x)
@@ -134,6 +161,31 @@ def _network(
         name="emotions",
     )(x)
     return keras.Model(faces, probabilities, name="emotion_classifier")
+
+
+def _preprocessed(x: keras.KerasTensor, config: TrialConfig) -> keras.KerasTensor:
+    """From grey faces to the input of the backbone."""
+    backbone = BACKBONES[config.backbone]
+    if config.image_size != FACE_SIZE:
+        size = (config.image_size, config.image_size)
+        x = layers.Resizing(*size, interpolation="bilinear", dtype="float32", name="resizing")(x)
+    x = layers.Concatenate(dtype="float32", name="three_channels")([x, x, x])
+    return layers.Rescaling(
+        backbone.scale, list(backbone.offset), dtype="float32", name="preprocessing"
+    )(x)
+
+
+def _halves(
+    model: keras.Model, config: TrialConfig
+) -> tuple[list[keras.layers.Layer], list[keras.layers.Layer]]:
+    """What follows on preprocessing, cut where the frozen stages end, or after the pooling."""
+    backbone = model.get_layer(config.backbone)
+    head = model.layers[model.layers.index(backbone) + 1 :]
+    name = first_trained(backbone, config.backbone, config.unfreeze_depth)
+    if name is None:
+        return [backbone, head[0]], head[1:]
+    border = backbone.get_layer(name).input
+    return [keras.Model(backbone.input, border)], [keras.Model(border, backbone.output), *head]
 
 
 POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {

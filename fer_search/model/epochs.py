@@ -13,9 +13,10 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from fer_search.data.batches import Batches, padded
-from fer_search.data.splits import Split
+from fer_search import runtime
+from fer_search.data.batches import padded
 from fer_search.errors import TrialFailed
+from fer_search.model.course import Course, Feed
 from fer_search.model.optimizers import TrialOptimizer
 from fer_search.results import EpochMetrics, Evaluation
 
@@ -24,9 +25,9 @@ OnBatch = Callable[[int, int, int], None]
 
 def run(
     model: keras.Model,
+    course: Course,
     optimizer: TrialOptimizer,
-    batches: Batches,
-    validation: Split,
+    labels: np.ndarray,
     *,
     epoch: int,
     on_batch: OnBatch | None,
@@ -34,10 +35,10 @@ def run(
     """Train one epoch, then validate in the same precision.
 
     Args:
-        model: Compiled with `optimizer`.
+        model: The network.
+        course: What is computed of it, and on what; compiled with `optimizer`.
         optimizer: Whose averages are validated, if it averages.
-        batches: Of the training pictures.
-        validation: Pictures to validate on, at least one.
+        labels: Of the validation pictures, at least one.
         epoch: Its number, from 1.
         on_batch: Called after each batch with epoch, batch and number of batches, from 1.
 
@@ -47,9 +48,11 @@ def run(
     Raises:
         TrialFailed: If the loss is no longer finite.
     """
+    batches, started = course.batches, time.perf_counter()
     batches.start_epoch(epoch)
+    preparing = time.perf_counter() - started
     watch = _Watch(epoch, len(batches), on_batch)
-    history = model.fit(
+    history = course.model.fit(
         _Feed(batches),
         initial_epoch=epoch - 1,
         epochs=epoch,
@@ -57,14 +60,14 @@ def run(
         verbose=0,
         callbacks=[watch],
     ).history
-    seconds = time.perf_counter() - watch.clock_started
+    seconds = preparing + time.perf_counter() - watch.clock_started
     (loss,), (accuracy,) = history["loss"], history["accuracy"]
     insist_on_finite(loss, epoch)
     with optimizer.averaged():
         weights = model.get_weights()
-        probabilities = predict(model, validation.images, 2 * batches.batch_size)
+        probabilities = predict(course.model, course.validation, 2 * batches.batch_size)
     insist_on_finite(probabilities.sum(), epoch)
-    evaluation = Evaluation(validation.labels, probabilities)
+    evaluation = Evaluation(labels, probabilities)
     metrics = EpochMetrics(
         epoch=epoch,
         loss=loss,
@@ -78,27 +81,27 @@ def run(
     return metrics, weights
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Probabilities in batches of one shape, so that nothing is compiled for the rest.
+def predict(model: keras.Model, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+    """Outputs of a network, in batches of one shape, so that nothing is compiled for the rest.
 
     Args:
-        model: From faces to probabilities, as `classifier` builds it.
-        images: Shape (N, 48, 48), uint8, N at least 1.
-        batch_size: Pictures at a time.
+        model: From faces to probabilities, as `classifier` builds it, or a part of one.
+        inputs: Shape (N, …), N at least 1; (N, 48, 48, 1), uint8, for faces.
+        batch_size: Inputs at a time.
 
     Returns:
-        Shape (N, 7).
+        Shape (N, 7) for probabilities.
     """
-    batch_size = min(batch_size, len(images))
+    batch_size = min(batch_size, len(inputs))
     return np.concatenate(
-        [model.predict_on_batch(batch)[:n] for batch, n in padded(images, batch_size)]
+        [model.predict_on_batch(batch)[:n] for batch, n in padded(inputs, batch_size)]
     )
 
 
 class _Feed(keras.utils.PyDataset):
-    """`Batches` as Keras wants them."""
+    """Batches as Keras wants them."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Feed) -> None:
         super().__init__()
         self._batches = batches
 
@@ -124,6 +127,8 @@ class _Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
         insist_on_finite(logs["loss"], self._epoch)
+        if batch == 0:
+            runtime.keep_memory()
         if batch == 0 and self._n_batches > 1:
             self.clock_started = time.perf_counter()
         if self._on_batch:

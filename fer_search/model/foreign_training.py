@@ -219,7 +219,7 @@ class _Listener(keras.callbacks.Callback):
         """Validate, and end training when epochs bring nothing better."""
         number, logs = len(self.history) + 1, logs or {}
         insist_on_finite(logs["loss"], number)
-        probabilities = np.asarray(predict(self.model, self._images, _BATCH), np.float32)
+        probabilities = np.asarray(predict(self.model, self._images[..., None], _BATCH), np.float32)
         insist_on_finite(probabilities.sum(), number)
         evaluation = Evaluation(self._labels, probabilities)
         metrics = EpochMetrics(

@@ -17,8 +17,9 @@ from fer_search.data.batches import Batches
 from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
-from fer_search.model import classifier, epochs, optimizers
+from fer_search.model import classifier, epochs, features, optimizers
 from fer_search.model.checkpoint import Checkpoint, Progress
+from fer_search.model.course import Course
 from fer_search.model.memory import memory_permitting
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.trial_config import TrialConfig
@@ -82,9 +83,10 @@ def train(
         progress = saved.progress if saved else fresh
         parts = progress.parts
         batches = _batches(config, splits.train, parts)
-        optimizer = _compile(model, config, progress.phase, len(batches), parts)
+        course = features.course(model, config, batches, splits.train, validation, keep=parts == 1)
+        optimizer = _compile(model, course, config, progress.phase, parts)
         if saved:
-            saved.restore(model, optimizer)
+            saved.restore(model, course.model, optimizer)
     started = time.perf_counter() - progress.seconds
     if saved:
         with optimizer.averaged():
@@ -94,10 +96,10 @@ def train(
         with memory_permitting(what):
             epoch = progress.epoch + 1
             if epoch == config.head_warmup + 1 != progress.phase:
-                optimizer = _compile(model, config, epoch, len(batches), parts)
+                optimizer = _compile(model, course, config, epoch, parts)
                 progress.phase = progress.changed = epoch
             metrics, weights = epochs.run(
-                model, optimizer, batches, validation, epoch=epoch, on_batch=on_batch
+                model, course, optimizer, validation.labels, epoch=epoch, on_batch=on_batch
             )
             progress.add(metrics, weights)
             if config.schedule == "plateau" and _stands_still(progress):
@@ -164,7 +166,9 @@ def evaluate(
         ValueError: If shapes or labels do not fit, or a probability is not finite.
     """
     images = scaled(images, model.input_shape[1])
-    return Evaluation(labels, np.asarray(epochs.predict(model, images, batch_size), np.float32))
+    return Evaluation(
+        labels, np.asarray(epochs.predict(model, images[..., None], batch_size), np.float32)
+    )
 
 
 def start_afresh(seed: int) -> None:
@@ -193,15 +197,15 @@ def _some_faces(split: Split, seed: int) -> np.ndarray:
 
 
 def _compile(
-    model: keras.Model, config: TrialConfig, epoch: int, steps_per_epoch: int, parts: int
+    model: keras.Model, course: Course, config: TrialConfig, epoch: int, parts: int
 ) -> optimizers.TrialOptimizer:
     """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
     head_only = epoch <= config.head_warmup
     last = config.head_warmup if head_only else config.epochs
-    steps = (last - epoch + 1) * steps_per_epoch
+    steps = (last - epoch + 1) * len(course.batches)
     classifier.freeze(model, config, head_only=head_only)
     optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
-    model.compile(
+    course.model.compile(
         optimizer=optimizer,
         loss=loss(config),
         metrics=["accuracy"],

@@ -130,14 +130,14 @@ def test_what_one_epoch_leaves_out_comes_in_another() -> None:
 @given(n=st.integers(0, 60), batch_size=st.integers(1, 20))
 def test_padded_batches_hold_every_picture_once_in_order(n: int, batch_size: int) -> None:
     images, _ = numbered(n)
-    pieces = list(padded(images, batch_size))
+    pieces = list(padded(images[..., None], batch_size))
     assert all(batch.shape == (batch_size, 4, 4, 1) for batch, _ in pieces)
     real = [batch[:count, 0, 0, 0] for batch, count in pieces]
     assert [number for piece in real for number in piece.tolist()] == list(range(n))
 
 
 def test_the_last_batch_is_padded_with_its_last_picture() -> None:
-    *_, (batch, count) = padded(numbered(5)[0], 4)
+    *_, (batch, count) = padded(numbered(5)[0][..., None], 4)
     assert count == 1
     assert batch[:, 0, 0, 0].tolist() == [4, 4, 4, 4]
 

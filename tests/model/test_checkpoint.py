@@ -56,9 +56,10 @@ def place(tmp_path, trial):
         ({"ema_decay": 0.99}, [1, 3]),
         ({"head_warmup": 2, "optimizer": "sgd", "mixup": 0.2}, [2]),
         ({"schedule": "plateau", "learning_rate": 1e-7, "epochs": 8}, [3, 6]),
+        ({"unfreeze_depth": 1, "head_warmup": 1, "epochs": 7}, [2, 5]),
         ({"patience": 1, "epochs": 30, "balanced_sampling": True, "class_weight_power": 0}, [1]),
     ],
-    ids=["averaged", "head first", "plateau", "early stop"],
+    ids=["averaged", "head first", "plateau", "features", "early stop"],
 )
 def test_a_stopped_training_ends_as_an_undisturbed_one(splits, tmp_path, settings, stops):
     trial = config(**settings)
