@@ -1,0 +1,118 @@
+"""What a GPU makes of it: pictures a second, share of the chip's peak, trials side by side.
+
+    KERAS_BACKEND=jax python -m benchmarks.gpu [--quick] [--json FILE] [--sizes 48,96,128]
+
+`ours` is `train` as trials run it, with augmentation, metrics and checkpoints; `native_torch` is
+PyTorch by hand on one batch in memory, with channels_last, autocast and torch.compile. `in two` is
+what two trials at once on the same device come to together. Then a trial of 20 epochs is split
+into training and the rest. It runs on a CPU, too, where small sizes show that it works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+
+from benchmarks import measure
+from benchmarks.loops import Task, running
+from benchmarks.loops.ours import AUGMENTATION
+from fer_search import runtime
+from fer_search.config import SearchConfig
+from fer_search.data.preparation import prepare
+from fer_search.model import classifier
+from fer_search.model.training import train
+from fer_search.trial_config import TrialConfig
+
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+"""Dense bfloat16 operations a second, from NVIDIA's data sheets of the largest version."""
+
+
+def main() -> None:
+    """Print a row for each backbone and size, and a split trial."""
+    options = measure.options(
+        __doc__,
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--sizes", default="48,96,128"),
+        lambda parser: parser.add_argument("--backbones", default="vgg16,resnet50"),
+        lambda parser: parser.add_argument("--batch-size", type=int, default=128),
+        lambda parser: parser.add_argument("--limit", type=int),
+        lambda parser: parser.add_argument("--epochs", type=int, default=20),
+    )
+    limit = options.limit or (4096 if options.quick else 28_709)
+    sizes = [int(size) for size in options.sizes.split(",")]
+    backbones = options.backbones.split(",")
+    rows, numbers = [], {}
+    for backbone in backbones:
+        for size in sizes:
+            task = Task(backbone, 5, options.batch_size, options.data, limit, size)
+            row = _rates(task, turns=3 if options.quick else 5)
+            rows.append([f"{backbone}, {size} px", *row.values()])
+            print(rows[-1], flush=True)
+            numbers |= {f"gpu.{backbone}.{size}.{name}": value for name, value in row.items()}
+    shown = measure.table(["images/s", *row], rows)
+    rows = []
+    for backbone in backbones:
+        task = Task(backbone, 5, options.batch_size, options.data, limit, sizes[0])
+        split = _trial(task, options.epochs)
+        rows.append([f"{backbone}, {sizes[0]} px", *split.values()])
+        numbers |= {f"gpu.{backbone}.trial.{name}": value for name, value in split.items()}
+    shown += f"\n\n{measure.table([f'a trial of {options.epochs} epochs, s', *split], rows)}"
+    measure.close("On this device", shown, numbers, options.json)
+
+
+def _rates(task: Task, turns: int) -> dict[str, float]:
+    with running(["ours", "native_torch"], task) as loops:
+        rates = measure.in_turn({name: loop.rate for name, loop in loops.items()}, turns)
+    with contextlib.ExitStack() as stack:
+        pair = [stack.enter_context(running(["ours"], task))["ours"] for _ in range(2)]
+        together = []
+        for _ in range(turns):
+            for loop in pair:
+                loop.ask()
+            together.append(sum(loop.read() for loop in pair))
+    ours = statistics.median(rates["ours"])
+    return {
+        "ours": ours,
+        "native_torch": statistics.median(rates["native_torch"]),
+        "ours / native_torch": measure.ratio(rates["ours"], rates["native_torch"]),
+        "share of the peak": ours * _operations(task) / _peak(),
+        "in two": statistics.median(together),
+    }
+
+
+def _trial(task: Task, epochs: int) -> dict[str, float]:
+    """Seconds of a trial: in its batches, and in all else from data in memory to the result."""
+    splits = prepare(SearchConfig(data=task.data, limit=task.limit))
+    config = TrialConfig(
+        backbone=task.backbone, image_size=task.image_size, batch_size=task.batch_size,
+        augmentation=AUGMENTATION, epochs=epochs, patience=epochs,
+    )  # fmt: skip
+    began = time.perf_counter()
+    _, result = train(config, splits, on_epoch=lambda _: None)
+    whole = time.perf_counter() - began
+    n = len(splits.train.labels) // task.batch_size * task.batch_size
+    batches = sum(n / epoch.images_per_second for epoch in result.epochs)
+    return {"whole": whole, "in batches": batches, "rest": whole - batches}
+
+
+def _operations(task: Task) -> float:
+    """Multiplications and additions to train on one picture: three times the forward pass."""
+    model = classifier.build(TrialConfig(backbone=task.backbone, image_size=task.image_size))
+    forward = 0.0
+    for layer in model.get_layer(task.backbone).layers:
+        if hasattr(layer, "kernel"):
+            _, height, width, _ = layer.output.shape
+            forward += 2 * math.prod(layer.kernel.shape) * height * width
+    return 3 * forward
+
+
+def _peak() -> float:
+    """Operations a second of this chip, NaN if it is not in the table."""
+    name = runtime.configure().name
+    return next((peak for chip, peak in PEAKS.items() if chip in name), float("nan"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Training loops that are measured in turn: one module each.
+
+    python -m benchmarks.loops.NAME BACKBONE DEPTH BATCH_SIZE DATA LIMIT IMAGE_SIZE
+
+For every line that it reads it trains a little more and prints how many pictures a second it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained."""
+
+    backbone: str
+    depth: int
+    """Stages that train, from the output."""
+    batch_size: int
+    data: str
+    """As `SearchConfig.data`."""
+    limit: int
+    """Training pictures."""
+    image_size: int = 48
+    """Side in pixels to which faces are scaled."""
+
+    @classmethod
+    def read(cls) -> Task:
+        """From the command line."""
+        backbone, depth, batch_size, data, limit, image_size = sys.argv[1:]
+        return cls(backbone, int(depth), int(batch_size), data, int(limit), int(image_size))
+
+
+def answer(rate: float) -> None:
+    """Print a measurement and wait until the next is asked for; ends the process after the last."""
+    print(f"rate {rate}", flush=True)
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+class Loop:
+    """A loop in a process of its own, that trains only while it is asked to."""
+
+    def __init__(self, name: str, task: Task) -> None:
+        command = [sys.executable, "-m", f"benchmarks.loops.{name}"]
+        command += map(str, dataclasses.astuple(task))
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
+        )
+        self.read()  # the first one compiles
+
+    def rate(self) -> float:
+        """Train a little; pictures per second."""
+        self.ask()
+        return self.read()
+
+    def ask(self) -> None:
+        """Let it train a little."""
+        assert self._process.stdin
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def read(self) -> float:
+        """Pictures per second, when it has trained."""
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("rate "):
+                return float(line.split()[1])
+        self._said.seek(0)
+        raise RuntimeError(f"{self._process.args} ended:\n{self._said.read()}")
+
+
+@contextlib.contextmanager
+def running(names: list[str], task: Task) -> Iterator[dict[str, Any]]:
+    """Loops by name, all ready to be measured."""
+    loops: dict[str, Loop] = {}
+    try:
+        for name in names:
+            loops[name] = Loop(name, task)
+        yield loops
+    finally:
+        for loop in loops.values():
+            loop.close()

@@ -1,0 +1,100 @@
+"""What all benchmarks share: options, turns, ratios, the machine, a table and a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_search import runtime
+
+
+def options(doc: str | None, *more: Callable[[argparse.ArgumentParser], Any]) -> argparse.Namespace:
+    """Read the command line: `--quick`, `--json`, and what a benchmark adds.
+
+    Args:
+        doc: Docstring of the benchmark; its first line is the description.
+        *more: Functions that add an argument each.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes, at most 15 minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write flat names and numbers")
+    for add in more:
+        add(parser)
+    return parser.parse_args()
+
+
+def in_turn(contenders: Mapping[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
+    """Measure A B A B …, so that a slow minute of the machine meets all of them.
+
+    Args:
+        contenders: Name to a measurement.
+        turns: How often each is measured.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, measure in contenders.items():
+            measured[name].append(measure())
+    return measured
+
+
+def ratio(of: Sequence[float], to: Sequence[float]) -> float:
+    """Median ratio of two that were measured in turn; pairs of one turn are neighbours in time."""
+    return statistics.median(a / b for a, b in zip(of, to, strict=True))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown; numbers to three digits."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def close(title: str, shown: str, numbers: Mapping[str, float], file: Path | None) -> None:
+    """Print a benchmark's table under the machine's name, and write its numbers.
+
+    Args:
+        title: Of the benchmark.
+        shown: What to print.
+        numbers: By flat names; written to `file` together with those of other benchmarks in it.
+        file: None to write nothing.
+    """
+    print(f"\n{title}, {datetime.date.today()}: {machine()}\n\n{shown}", flush=True)
+    if file:
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        file.write_text(json.dumps(before | dict(numbers), indent=2) + "\n")
+
+
+def machine() -> str:
+    """Name what this process computes with."""
+    device = runtime.configure()
+    versions = runtime.environment(device)
+    packages = [f"{name} {versions['packages'][name]}" for name in (device.backend, "keras")]
+    commit = str(versions["commit"])[:8]
+    return (
+        f"{device.name}, {os.cpu_count()} cores; {', '.join(packages)}, {device.precision}; "
+        f"commit {commit}"
+    )
+
+
+def alone(command: Sequence[str], **environment: str) -> str:
+    """Run a part of a benchmark in a process of its own and give what it printed.
+
+    Raises:
+        RuntimeError: If it fails, with what it said.
+    """
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

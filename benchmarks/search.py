@@ -1,0 +1,117 @@
+"""Which search finds a good network soonest, on the same space, data, machine and time.
+
+    python -m benchmarks.search --weights FILE [--quick] [--json FILE] [--figure FILE]
+
+    ours         TPE, Hyperband and the known-good first points
+    tpe          Optuna's TPE alone: no pruner, no first points
+    random       random search
+    i_epoch      every candidate trains one epoch for half of the time, then the best to the end,
+                 best first (Egele et al., https://arxiv.org/abs/2404.04111)
+    hyperband, bayesian    KerasTuner's, on our HyperModel
+    ray_asha     Ray Tune, OptunaSearch and ASHA
+
+All train by `model.training.train`; a score counts from the moment its epoch was validated. Every
+search runs in a process of its own, seed by seed and in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.searches import CONTENDERS
+
+Curve = list[tuple[float, float]]
+"""Seconds since the start, and the best validation macro-F1 by then; rising in both."""
+
+
+def main() -> None:
+    """Print how long ours needs for the best that each of the others found."""
+    options = measure.options(
+        __doc__,
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--weights", default="imagenet"),
+        lambda parser: parser.add_argument("--backbones", default="vgg16"),
+        lambda parser: parser.add_argument("--limit", type=int),
+        lambda parser: parser.add_argument("--epochs", type=int),
+        lambda parser: parser.add_argument("--seconds", type=float, help="for each search"),
+        lambda parser: parser.add_argument("--seeds", type=int),
+        lambda parser: parser.add_argument("--only", default=",".join(CONTENDERS)),
+        lambda parser: parser.add_argument("--figure", type=Path),
+    )
+    quick = options.quick
+    seconds = options.seconds or (100 if quick else 3600)
+    space = {
+        "data": options.data, "weights": options.weights, "backbones": options.backbones,
+        "image_sizes": "48", "limit": options.limit or (700 if quick else 6000),
+        "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
+    }  # fmt: skip
+    names = options.only.split(",")
+    curves: dict[str, list[Curve]] = {name: [] for name in names}
+    for seed in range(options.seeds or (1 if quick else 3)):
+        for name in names:
+            curves[name].append(_run(name, seed, seconds, space))
+            print(name, seed, curves[name][-1][-1:], flush=True)
+    rows, numbers = [], {}
+    for name in names:
+        finals = [curve[-1][1] for curve in curves[name]]
+        row = [name, statistics.mean(finals)]
+        if "ours" in names and name != "ours":
+            ratios = [
+                _time_to(ours, curve[-1][1]) / curve[-1][0]
+                for ours, curve in zip(curves["ours"], curves[name], strict=True)
+            ]
+            row.append(statistics.median(ratios))
+            numbers[f"search.time_ratio.{name}"] = row[-1]
+        numbers[f"search.best.{name}"] = row[1]
+        rows.append(row + [""] * (3 - len(row)))
+    head = ["search", "best macro-F1", "ours needs of its time"]
+    title = f"{seconds:g} s, {space['limit']} pictures, {space['epochs']} epochs"
+    measure.close(f"Searches, {title}", measure.table(head, rows), numbers, options.json)
+    if options.figure:
+        _plot(curves, seconds, options.figure)
+
+
+def _run(name: str, seed: int, seconds: float, space: dict[str, object]) -> Curve:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "scores")
+        command = [sys.executable, "-m", "benchmarks.searches", name, str(seed), str(seconds)]
+        measure.alone([*command, folder, json.dumps(space)])
+        scores = [json.loads(line) for line in file.read_text().splitlines()]
+    best, curve = 0.0, list[tuple[float, float]]()
+    for at, score in sorted(scores):
+        if score > best and at <= seconds:
+            best = score
+            curve.append((at, score))
+    return curve or [(seconds, 0.0)]
+
+
+def _time_to(curve: Curve, score: float) -> float:
+    """Seconds until a search was at least as good; infinite if it never was."""
+    return next((at for at, reached in curve if reached >= score), float("inf"))
+
+
+def _plot(curves: dict[str, list[Curve]], seconds: float, file: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    at = np.linspace(0, seconds, 200)
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for name, of_seeds in curves.items():
+        best = np.array(
+            [[max([s for t, s in c if t <= now] or [0]) for now in at] for c in of_seeds]
+        )
+        (line,) = axes.plot(at / 60, best.mean(axis=0), label=name, lw=3 if name == "ours" else 1.5)
+        axes.fill_between(at / 60, best.min(0), best.max(0), color=line.get_color(), alpha=0.15)
+    axes.set(xlabel="minutes", ylabel="best validation macro-F1", title="mean and range of seeds")
+    axes.legend()
+    figure.savefig(file, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The searches that `benchmarks.search` compares, each a function of one `Task`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+from fer_search.config import SearchConfig
+from fer_search.data.splits import Splits
+from fer_search.results import EpochMetrics
+
+CONTENDERS = ("ours", "tpe", "random", "i_epoch", "hyperband", "bayesian", "ray_asha")
+
+
+class TimeUp(BaseException):
+    """The search has had its time; no `Exception`, so that no tuner takes it for a failed trial."""
+
+
+@dataclasses.dataclass
+class Task:
+    """What is searched, on what, and for how long."""
+
+    search: SearchConfig
+    splits: Splits
+    seed: int
+    seconds: float
+    folder: Path
+    began: float = dataclasses.field(default_factory=time.time)
+
+    def record(self, epoch: EpochMetrics) -> None:
+        """Write down a score.
+
+        Raises:
+            TimeUp: If it came too late.
+        """
+        at = time.time() - self.began
+        with (self.folder / "scores").open("a") as file:
+            file.write(json.dumps([at, epoch.val_macro_f1]) + "\n")
+        if at > self.seconds:
+            raise TimeUp
+
+    @property
+    def share(self) -> float:
+        """Of the time that has gone by."""
+        return (time.time() - self.began) / self.seconds

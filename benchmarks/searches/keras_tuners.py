@@ -1,0 +1,41 @@
+"""KerasTuner's Hyperband and BayesianOptimization on our HyperModel."""
+
+from __future__ import annotations
+
+import functools
+from unittest import mock
+
+import keras_tuner
+
+from benchmarks.searches import Task
+from fer_search.model import training
+from fer_search.study.hypermodel import EmotionHyperModel
+
+OBJECTIVE = keras_tuner.Objective("val_macro_f1", "max")
+
+
+def tune(task: Task, name: str) -> None:
+    """Search until the time is up."""
+    model = EmotionHyperModel(task.search, seed=task.seed)
+    common = {"objective": OBJECTIVE, "seed": task.seed, "directory": task.folder,
+              "project_name": name}  # fmt: skip
+    if name == "hyperband":
+        tuner = keras_tuner.Hyperband(
+            model, max_epochs=task.search.epochs, hyperband_iterations=1000, **common
+        )
+    else:
+        tuner = keras_tuner.BayesianOptimization(model, max_trials=100_000, **common)
+    splits = task.splits
+    with mock.patch.object(training, "train", functools.partial(_recorded, task, training.train)):
+        tuner.search(
+            splits.train.images, splits.train.labels, verbose=0,
+            validation_data=(splits.validation.images, splits.validation.labels),
+        )  # fmt: skip
+
+
+def _recorded(task, train, config, splits, *, on_epoch, **more):
+    def both(epoch):
+        task.record(epoch)
+        on_epoch(epoch)
+
+    return train(config, splits, on_epoch=both, **more)

@@ -1,0 +1,58 @@
+"""Pictures a second: our training beside its limit, PyTorch by hand, and the way of tutorials.
+
+    python -m benchmarks.training [--quick] [--json FILE]
+
+    ours          `train` as trials run it: augmentation, weights, metrics, checkpoints
+    bare          Keras's compiled step alone, over and over on one batch in memory: the limit
+    native_torch  the same network in PyTorch by hand, on one batch in memory: the best peer
+    tutorial      `image_dataset_from_directory`, Random* layers, float32 and `fit`
+
+Random weights, because only time is measured; FER2013's faces (`--data synthetic`: drawn ones).
+All loops stand ready at once and train in turn. Needs requirements-benchmarks.txt.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from benchmarks import measure
+from benchmarks.loops import Task, running
+
+LOOPS = ["ours", "bare", "native_torch", "tutorial"]
+PEERS = {"bare": "vs_bare_step", "native_torch": "vs_native_torch", "tutorial": "vs_tutorial"}
+BATCH_SIZE = 128
+
+
+def main() -> None:
+    """Print a row for each backbone and depth; the ratios are ours to the others."""
+    options = measure.options(
+        __doc__,
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--backbones", default="vgg16,resnet50"),
+        lambda parser: parser.add_argument("--depths", default="0,2,5"),
+        lambda parser: parser.add_argument("--only", default=",".join(LOOPS)),
+    )
+    turns, limit = (3, 8 * BATCH_SIZE) if options.quick else (7, 16 * BATCH_SIZE)
+    names = options.only.split(",")
+    rows, numbers = [], {}
+    for backbone in options.backbones.split(","):
+        for depth in map(int, options.depths.split(",")):
+            task = Task(backbone, depth, BATCH_SIZE, options.data, limit)
+            with running(names, task) as loops:
+                rates = measure.in_turn({name: loops[name].rate for name in names}, turns)
+            medians = [statistics.median(rates[name]) for name in names]
+            ratios = {
+                peer: measure.ratio(rates["ours"], rates[peer]) for peer in PEERS if peer in rates
+            }
+            rows.append([f"{backbone}, depth {depth}", *map(round, medians), *ratios.values()])
+            print(rows[-1], flush=True)
+            for peer, value in ratios.items():
+                name = f"training.{PEERS[peer]}"
+                numbers[name] = min(value, numbers.get(name, value))
+                numbers[f"{name}.{backbone}.{depth}"] = value
+    head = ["images/s", *names, *(f"ours / {peer}" for peer in PEERS if peer in names)]
+    measure.close("A training step", measure.table(head, rows), numbers, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import measure
+from benchmarks.search import _time_to
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_contenders_are_measured_in_turn():
+    order = []
+    contenders = {name: lambda name=name: order.append(name) or 1.0 for name in "ab"}
+    assert measure.in_turn(contenders, 2) == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_a_slow_minute_does_not_change_a_ratio():
+    assert measure.ratio([2.0, 1.0, 2.0], [4.0, 2.0, 4.0]) == 0.5
+
+
+def test_numbers_of_several_benchmarks_share_a_file(tmp_path, capsys):
+    file = tmp_path / "numbers.json"
+    measure.close("one", "|", {"a": 1.0}, file)
+    measure.close("two", "|", {"b": 2.0}, file)
+    assert json.loads(file.read_text()) == {"a": 1.0, "b": 2.0}
+    assert "cores" in capsys.readouterr().out
+
+
+def test_what_a_search_never_reached_took_for_ever():
+    curve = [(1.0, 0.2), (5.0, 0.4)]
+    assert [_time_to(curve, score) for score in (0.1, 0.3, 0.5)] == [1.0, 5.0, float("inf")]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_every_trial_of_the_overhead_benchmark_is_timed(tmp_path):
+    done = run(
+        "benchmarks.contenders.ours", f"sqlite:///{tmp_path}/m.db", str(tmp_path), "6", "300"
+    )
+    times = json.loads(done.stdout.splitlines()[-1])
+    assert len(times) == 6
+    assert all(0 < seconds < 30 for seconds in times)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_search_leaves_scores_that_rise(tmp_path):
+    file = tmp_path / "numbers.json"
+    common = "--quick --data synthetic --weights none --backbones tiny --limit 140 --seconds 6"
+    done = run("benchmarks.search", *common.split(), "--only", "ours,i_epoch", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(file.read_text())
+    assert 0 < numbers["search.best.ours"] <= 1
+    assert numbers["search.time_ratio.i_epoch"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_the_benchmark_for_gpus_runs_on_a_small_scale(tmp_path):
+    file = tmp_path / "numbers.json"
+    common = "--quick --data synthetic --backbones resnet50 --sizes 32 --batch-size 16 --limit 64"
+    done = run("benchmarks.gpu", *common.split(), "--epochs", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["gpu.resnet50.32.ours"] > 0
