@@ -32,7 +32,7 @@ class EpochMetrics:
     learning_rate: float
     """Of the head, after the last step of the epoch."""
     images_per_second: float
-    """Training throughput, validation excluded."""
+    """Training throughput, validation excluded; of features where frozen stages are kept."""
     ended_at: float = dataclasses.field(default_factory=time.time, compare=False)
     """Seconds since 1970; no measurement, so that two epochs are equal whenever they were."""
 

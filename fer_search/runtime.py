@@ -7,7 +7,6 @@ it is Keras's backend.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import importlib.metadata
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 
 _PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-tuner", "optuna", "mlflow", "numpy",
              "scikit-learn", "scipy")  # fmt: skip
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
 CPU_IMAGE_SIZES = (48,)
 GPU_IMAGE_SIZES = (96, 128, 160)
 """What `image_sizes=auto` means. On FER2013 larger inputs score higher and cost by their area."""
@@ -133,19 +130,6 @@ def environment(device: Device) -> dict[str, Any]:
         "packages": packages,
         "commit": _commit(),
     }
-
-
-def keep_memory() -> None:
-    """Let the allocator keep what it frees; to be called when the first batch is done.
-
-    When TensorFlow is first fed by a generator, it has glibc return everything above 128 kB to the
-    kernel (it logs "Memory patch applied"). Every step would then give back and fault in again all
-    its activations, a tenth of its time. Where there is no glibc, nothing happens.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
 
 
 def jit_compile() -> bool | str:

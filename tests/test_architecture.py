@@ -25,7 +25,7 @@ LAYERS = [
 ]
 HOMES = {
     "keras": {"model", "serving", "runtime", "study.hypermodel"},
-    "tensorflow": {"runtime"},
+    "tensorflow": {"runtime", "model.batch_norm", "model.feed"},
     "optuna": {"study"},
     "keras_tuner": {"study"},
     "mlflow": {"tracking", "serving"},

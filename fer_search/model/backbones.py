@@ -17,6 +17,7 @@ import numpy as np
 
 from fer_search.config import SMALLEST_IMAGE
 from fer_search.errors import WeightsError
+from fer_search.model.batch_norm import fuse
 
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
 """Values of `weights` that are not the path of a file."""
@@ -67,6 +68,7 @@ class Backbone:
         for layer in model.layers:
             if hasattr(layer, "moving_mean"):
                 layer.momentum = _BATCH_NORM_MOMENTUM
+        fuse(model)
         return model
 
     def stage_of(self, layer: str) -> str:

@@ -67,8 +67,8 @@ def freeze(model: keras.Model, config: TrialConfig, *, head_only: bool = False) 
         unfreeze(backbone, config.backbone, config.unfreeze_depth, batch_norm=config.batch_norm)
 
 
-def frozen_part(model: keras.Model, config: TrialConfig) -> keras.Model:
-    """Cut the part that does not train out of a network; it shares the weights.
+def cut(model: keras.Model, config: TrialConfig) -> tuple[keras.Model, keras.Model]:
+    """Cut a network where the stages begin that train; both parts share its weights.
 
     Args:
         model: What `build` gave for `config`.
@@ -76,30 +76,18 @@ def frozen_part(model: keras.Model, config: TrialConfig) -> keras.Model:
 
     Returns:
         A model from faces (B, 48, 48, 1), augmented before, to the features after the frozen
-        stages.
+        stages, and one from these to probabilities (B, 7).
     """
+    first, second = _halves(model, config)
     faces = layers.Input((FACE_SIZE, FACE_SIZE, 1))
     x = _preprocessed(faces, config)
-    for part in _halves(model, config)[0]:
+    for part in first:
         x = part(x)
-    return keras.Model(faces, x, name="frozen_part")
-
-
-def training_part(model: keras.Model, config: TrialConfig) -> keras.Model:
-    """Cut the part that trains out of a network; it shares the weights.
-
-    Args:
-        model: What `build` gave for `config`.
-        config: Of the trial.
-
-    Returns:
-        A model from what `frozen_part` gives to probabilities (B, 7).
-    """
-    border = frozen_part(model, config).output
-    features = x = layers.Input(border.shape[1:], dtype=border.dtype)
-    for part in _halves(model, config)[1]:
-        x = part(x)
-    return keras.Model(features, x, name="training_part")
+    frozen = keras.Model(faces, x, name="frozen_part")
+    features = y = layers.Input(x.shape[1:], dtype=x.dtype)
+    for part in second:
+        y = part(y)
+    return frozen, keras.Model(features, y, name="training_part")
 
 
 def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+import functools
+from typing import Any
 
 import keras
 import numpy as np
 
-
-class Feed(Protocol):
-    """Batches of an epoch."""
-
-    batch_size: int
-
-    def __len__(self) -> int: ...
-
-    def start_epoch(self, epoch: int) -> None:
-        """Get ready for this epoch."""
-
-    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs (B, …), targets (B, 7) and sample weights (B,)."""
+from fer_search.model.feed import Feed, as_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +21,8 @@ class Course:
     batches: Feed
     validation: np.ndarray
     """Inputs of `model`, for the validation pictures in order."""
+
+    @functools.cached_property
+    def dataset(self) -> Any:
+        """The batches as `Model.fit` takes them, once the first epoch has started."""
+        return as_dataset(self.batches)

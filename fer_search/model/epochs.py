@@ -13,10 +13,9 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from fer_search import runtime
 from fer_search.data.batches import padded
 from fer_search.errors import TrialFailed
-from fer_search.model.course import Course, Feed
+from fer_search.model.course import Course
 from fer_search.model.optimizers import TrialOptimizer
 from fer_search.results import EpochMetrics, Evaluation
 
@@ -53,14 +52,15 @@ def run(
     preparing = time.perf_counter() - started
     watch = _Watch(epoch, len(batches), on_batch)
     history = course.model.fit(
-        _Feed(batches),
+        course.dataset,
         initial_epoch=epoch - 1,
         epochs=epoch,
         shuffle=False,
         verbose=0,
         callbacks=[watch],
     ).history
-    seconds = preparing + time.perf_counter() - watch.clock_started
+    seconds = time.perf_counter() - watch.clock_started
+    seconds += preparing * watch.n_clocked / len(batches)
     (loss,), (accuracy,) = history["loss"], history["accuracy"]
     insist_on_finite(loss, epoch)
     with optimizer.averaged():
@@ -98,20 +98,6 @@ def predict(model: keras.Model, inputs: np.ndarray, batch_size: int) -> np.ndarr
     )
 
 
-class _Feed(keras.utils.PyDataset):
-    """Batches as Keras wants them."""
-
-    def __init__(self, batches: Feed) -> None:
-        super().__init__()
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._batches.batch(index)
-
-
 class _Watch(keras.callbacks.Callback):
     """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
 
@@ -127,8 +113,6 @@ class _Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
         insist_on_finite(logs["loss"], self._epoch)
-        if batch == 0:
-            runtime.keep_memory()
         if batch == 0 and self._n_batches > 1:
             self.clock_started = time.perf_counter()
         if self._on_batch:

@@ -8,7 +8,8 @@ train, and the head, are computed then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -36,7 +37,7 @@ def course(
     train: Split,
     validation: Split,
     *,
-    keep: bool = True,
+    n_epochs: int,
 ) -> Course:
     """Choose what the epochs of a trial compute.
 
@@ -46,27 +47,28 @@ def course(
         batches: Of the pictures of `train`.
         train: To train on.
         validation: To validate on.
-        keep: Whether memory has room for features at all.
+        n_epochs: Most that are to come; there must be more than variants, or nothing is won.
     """
     whole = Course(model, batches, validation.images[..., None])
-    if not keep or not _is_possible(config):
+    if not _is_possible(config):
         return whole
-    frozen = classifier.frozen_part(model, config)
-    known = _features(frozen, validation.images, [], 2 * batches.batch_size)
-    bytes_each = known.nbytes * len(train.labels) // len(validation.labels)
-    n_variants = min(VARIANTS, MOST_BYTES // bytes_each)
-    if n_variants < FEWEST_VARIANTS:
-        return whole
+    frozen, training = classifier.cut(model, config)
     varied = augmentation.build(config.augmentation, config.seed)
+    n_variants = min(VARIANTS, MOST_BYTES // _bytes_of(frozen.output, len(train.labels)))
+    if not varied:
+        n_variants = min(1, n_variants)
+    if n_variants < (FEWEST_VARIANTS if varied else 1) or n_variants >= n_epochs:
+        return whole
+    batch_size = 2 * batches.batch_size
     return Course(
-        classifier.training_part(model, config),
+        training,
         _Variants(
             batches,
-            lambda: _features(frozen, train.images, varied, 2 * batches.batch_size),
+            lambda: _features(frozen, train.images, varied, batch_size),
             n_variants,
             config.seed,
         ),
-        known,
+        _features(frozen, validation.images, [], batch_size),
     )
 
 
@@ -110,19 +112,31 @@ class _Variants:
 
 
 def _is_possible(config: TrialConfig) -> bool:
-    """Mixup blends pictures anew in each epoch; statistics that learn are not frozen."""
+    """Tell whether what is kept of frozen stages is what they would make of the pictures.
+
+    Mixup blends pictures anew in each epoch, and statistics that learn are not frozen. Balanced
+    sampling repeats the rare pictures within an epoch, each time by another augmentation.
+    """
     few = config.unfreeze_depth <= DEEPEST
-    return few and not config.mixup and config.batch_norm != "trainable"
+    anew = config.mixup or config.balanced_sampling
+    return few and not anew and config.batch_norm != "trainable"
+
+
+def _bytes_of(output: keras.KerasTensor, n: int) -> int:
+    """Of `n` pictures' features."""
+    each: int = math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
+    return n * each
 
 
 def _features(
     frozen: keras.Model,
     images: np.ndarray,
-    varied: Iterable[keras.layers.Layer],
+    varied: Sequence[keras.layers.Layer],
     batch_size: int,
 ) -> np.ndarray:
     features = []
-    for batch, n in padded(images[..., None], min(batch_size, len(images))):
+    for pixels, n in padded(images[..., None], min(batch_size, len(images))):
+        batch = pixels.astype(np.float32)  # as an Input makes it; layers leave integers integers
         for layer in varied:  # outside of `frozen`, where prediction would draw the same each time
             batch = layer(batch, training=True)
         features.append(frozen.predict_on_batch(batch)[:n])

@@ -82,12 +82,15 @@ def train(
         fresh = Progress(phase=first_epoch, changed=first_epoch, parts=parts)
         progress = saved.progress if saved else fresh
         parts = progress.parts
+        started = time.perf_counter() - progress.seconds
         batches = _batches(config, splits.train, parts)
-        course = features.course(model, config, batches, splits.train, validation, keep=parts == 1)
+        n_epochs = config.epochs - first_epoch + 1 if parts == 1 else 0  # short of memory: in whole
+        course = features.course(
+            model, config, batches, splits.train, validation, n_epochs=n_epochs
+        )
         optimizer = _compile(model, course, config, progress.phase, parts)
         if saved:
             saved.restore(model, course.model, optimizer)
-    started = time.perf_counter() - progress.seconds
     if saved:
         with optimizer.averaged():
             for metrics in progress.history:  # the stop may have come before they were heard of

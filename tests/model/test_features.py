@@ -1,11 +1,13 @@
+import gc
 import itertools
+import weakref
 
 import keras
 import numpy as np
 import pytest
 
 from fer_search.data.batches import Batches
-from fer_search.model import classifier, features
+from fer_search.model import augmentation, classifier, features
 from fer_search.model.training import fresh_network, train
 from fer_search.trial_config import Augmentation, TrialConfig
 
@@ -30,7 +32,10 @@ def course_of(settings, splits, model=None):
     train = splits.train
     batches = Batches(train.images, train.labels, batch_size=32, seed=settings.seed)
     model = model or classifier.build(settings)
-    return model, features.course(model, settings, batches, train, splits.validation)
+    course = features.course(
+        model, settings, batches, train, splits.validation, n_epochs=settings.epochs
+    )
+    return model, course
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 5])
@@ -39,8 +44,8 @@ def test_the_parts_are_the_network(splits, depth):
     model = classifier.build(settings)
     model.layers[-1].set_weights([np.random.default_rng(0).normal(size=(128, 7)), np.zeros(7)])
     faces = splits.validation.images[:8, ..., None]
-    between = classifier.frozen_part(model, settings).predict_on_batch(faces)
-    probabilities = classifier.training_part(model, settings).predict_on_batch(between)
+    frozen, training = classifier.cut(model, settings)
+    probabilities = training.predict_on_batch(frozen.predict_on_batch(faces))
     expected = model.predict_on_batch(faces)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-5)
@@ -51,9 +56,9 @@ def test_the_parts_are_the_network(splits, depth):
 def test_the_training_part_has_all_that_trains(backbone, depth):
     settings = config(backbone=backbone, image_size=48, unfreeze_depth=depth, head_units=4)
     model = classifier.build(settings)
-    part = classifier.training_part(model, settings)
+    frozen, part = classifier.cut(model, settings)
     assert [w.path for w in part.trainable_weights] == [w.path for w in model.trainable_weights]
-    assert not classifier.frozen_part(model, settings).trainable_weights
+    assert not frozen.trainable_weights
 
 
 @pytest.mark.parametrize("depth", [0, 1])
@@ -69,9 +74,7 @@ def test_without_augmentation_training_is_the_same_as_in_whole(splits, monkeypat
         assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
     assert by_features.epochs[-1].loss < by_features.epochs[0].loss
     fresh = fresh_network(settings, splits.train)
-    before, after = (
-        classifier.frozen_part(each, settings).get_weights() for each in (fresh, model)
-    )
+    before, after = (classifier.cut(each, settings)[0].get_weights() for each in (fresh, model))
     for weight, same in zip(before, after, strict=True):
         np.testing.assert_array_equal(weight, same)
 
@@ -112,6 +115,8 @@ def test_who_goes_on_after_a_stop_gets_the_same_features(splits):
     [
         {"unfreeze_depth": 2},
         {"mixup": 0.2},
+        {"balanced_sampling": True, "class_weight_power": 0.0},
+        {"epochs": features.VARIANTS, "augmentation": VARIED},
         {"backbone": "resnet50", "batch_norm": "trainable"},
     ],
 )
@@ -132,3 +137,41 @@ def test_features_are_kept_in_the_precision_of_training(splits):
         _, course = course_of(config(), splits)
     assert course.validation.dtype.name == "bfloat16"
     assert keras.backend.standardize_dtype(course.model.input.dtype) == "bfloat16"
+
+
+KINDS = ["rotation", "shift", "zoom", "brightness", "contrast", "erasing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_variant_is_what_the_network_would_have_seen(splits, kind):
+    """Every kind alone, because each of them may be the first to see the pixels."""
+    settings = config(augmentation=Augmentation(**{kind: 0.3}), unfreeze_depth=0)
+    model, course = course_of(settings, splits)
+    course.batches.start_epoch(1)
+    images = splits.train.images[:64]  # the first batch of features
+    x = images[..., None].astype(np.float32)
+    for layer in augmentation.build(settings.augmentation, settings.seed):
+        x = layer(x, training=True)
+    expected = classifier.cut(model, settings)[0].predict_on_batch(x)
+    np.testing.assert_allclose(course.batches._features[0][:64], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_augmentation_there_is_one_variant(splits):
+    _, course = course_of(config(), splits)
+    for epoch in (1, 2, 5):
+        epoch_of(course, epoch)
+    assert len(course.batches._features) == 1
+
+
+def test_features_go_with_their_trial(splits, monkeypatch):
+    kept = []
+    of_class = features._Variants.__init__
+
+    def seen(self, *arguments):
+        of_class(self, *arguments)
+        kept.append(weakref.ref(self))
+
+    monkeypatch.setattr(features._Variants, "__init__", seen)
+    train(config(epochs=3), splits, on_epoch=lambda _: None)
+    gc.collect()
+    assert [each() for each in kept] == [None]
