@@ -10,6 +10,7 @@ that has imported everything, so a hundred of them fit into a laptop.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import statistics
 import time
@@ -24,6 +25,7 @@ from fer_search.results import EpochMetrics, Evaluation, TrialResult
 from fer_search.study.space import suggest
 from fer_search.study.studies import create_study, existing_study, open_storage
 from fer_search.study.trial import TrialPruned
+from fer_search.tracking.outage import patiently
 
 EPOCHS = 5
 TIMED = ("take", "suggest", "report", "complete")
@@ -75,17 +77,17 @@ def work(storage: str, name: str, answers: multiprocessing.SimpleQueue) -> None:
     """Be a worker that trains nothing; answers with the seconds that each call took."""
     times: dict[str, list[float]] = defaultdict(list)
 
-    def timed(key: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def timed(key: str, call: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
-        result = call(*arguments, **named)
+        result = patiently(lambda: call(*arguments))  # as workers do
         times[key].append(time.perf_counter() - began)
         return result
 
     try:
         study = existing_study(storage, name)
         while trial := timed("take", study.take):
-            hp = trial.hyperparameters
-            timed("suggest", suggest, hp, search=study.search, seed=trial.seed)
+            read = functools.partial(suggest, search=study.search, seed=trial.seed)
+            timed("suggest", trial.ask, read)
             value = float(np.random.default_rng(trial.seed).random())
             epochs = [epoch(number, value) for number in range(1, EPOCHS + 1)]
             try:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -140,22 +142,28 @@ def stop_on_signals() -> None:
     break off the tidying. Python loses an exception that is raised while it calls a finalizer or
     a callback from C, so long work calls `heed_stop` now and then.
     """
-    numbers = [
-        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in dir(signal)
-    ]
-
-    def ignore() -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = tuple(getattr(signal, name) for name in names if name in dir(signal))
 
     def stop(number: int, frame: object) -> None:
-        ignore()
+        _ignore(numbers)
         _stop_asked_for.set()
         raise KeyboardInterrupt
 
-    atexit.register(ignore)  # when all is done, nothing is left to be stopped
     for each in numbers:
         signal.signal(each, stop)
+    _ignore_at_exit(numbers)
+
+
+@functools.cache
+def _ignore_at_exit(numbers: tuple[int, ...]) -> None:
+    """When all is done, nothing is left to be stopped. Once: what is registered first ends last."""
+    atexit.register(_ignore, numbers)
+
+
+def _ignore(numbers: Iterable[int]) -> None:
+    for each in numbers:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def heed_stop() -> None:

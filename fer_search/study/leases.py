@@ -33,6 +33,9 @@ class LeaseLost(Exception):
     """Another process has taken the trial that this one was training."""
 
 
+_renewed: set[float] = set()
+"""`since` of the leases that this process renews."""
+
 _attributes = sqlalchemy.table(
     "trial_user_attributes",
     sqlalchemy.column("trial_id"),
@@ -43,28 +46,32 @@ _attributes = sqlalchemy.table(
 
 def mine() -> dict[str, Any]:
     """A lease of this process, fresh."""
-    process = psutil.Process()
+    process, now = psutil.Process(), time.time()
     return {
         "host": socket.gethostname(),
         "pid": process.pid,
         "pid_start": process.create_time(),
-        "since": time.time(),
+        "since": now,
         "memory_kills": memory_kills(),
-        "beat": time.time(),
+        "beat": now,
         "progress": None,
     }
 
 
 def is_free(lease: Lease) -> bool:
-    """Tell whether a trial with this lease may be taken: nobody's, or a dead process's."""
+    """Tell whether a trial with this lease may be taken: nobody's, or a dead process's.
+
+    Also one of this very process that it does not renew: the storage failed as it took the trial.
+    """
     if lease is None:
         return True
     if lease["host"] != socket.gethostname():
         return bool(time.time() - lease["beat"] > GRACE_SECONDS)
     try:
         owner = psutil.Process(lease["pid"])
-        is_another = abs(owner.create_time() - lease["pid_start"]) > 1
-        return is_another or not is_alive(owner)
+        if abs(owner.create_time() - lease["pid_start"]) > 1 or not is_alive(owner):
+            return True
+        return owner.pid == os.getpid() and lease["since"] not in _renewed
     except psutil.NoSuchProcess:
         return True
 
@@ -79,10 +86,17 @@ def was_short_of_memory(lease: Mapping[str, Any]) -> bool:
     return bool(where == where_then and now > then)
 
 
+def is_same_process(one: Lease, other: Lease) -> bool:
+    """Tell whether two leases are of the same process."""
+    process = ("host", "pid", "pid_start")
+    return bool(one and other and all(one.get(key) == other.get(key) for key in process))
+
+
 def is_same_owner(one: Lease, other: Lease) -> bool:
     """Tell whether two leases are of the same claim: process and time."""
-    owner = ("host", "pid", "pid_start", "since")
-    return bool(one and other and all(one.get(key) == other.get(key) for key in owner))
+    return bool(
+        one and other and is_same_process(one, other) and one.get("since") == other.get("since")
+    )
 
 
 def swap(storage: optuna.storages.RDBStorage, trial_id: int, old: Lease, new: Lease) -> bool:
@@ -119,6 +133,7 @@ class Heartbeat:
         self.progress: tuple[int, int, int] | None = None
         """Epoch, batch and batches per epoch, for whoever watches."""
         self._storage, self._trial_id, self._lease = storage, trial_id, lease
+        _renewed.add(lease["since"])
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name=f"beat-{os.getpid()}")
         self._thread.start()
@@ -127,6 +142,7 @@ class Heartbeat:
         """End the thread and return the lease as it stands in the storage."""
         self._stopped.set()
         self._thread.join()
+        _renewed.discard(self._lease["since"])
         return self._lease
 
     def _beat(self) -> None:

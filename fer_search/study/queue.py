@@ -7,6 +7,7 @@ lasts.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from fer_search.config import SearchConfig
 from fer_search.errors import StudyStopped, TrialFailed
 from fer_search.study import leases
-from fer_search.study.trial import FINISHED, LET_IN, UNFINISHED, Trial, is_held
+from fer_search.study.trial import FINISHED, LET_IN, UNFINISHED, Seen, Trial, look
 
 FAILURES_IN_A_ROW = 5
-"""So many failed trials, none complete between them, stop a study."""
+"""So many trials that failed one after the other stop a study."""
 MEMORY_KILLS = 1
 """A trial whose worker the kernel killed for memory is tried again this often, in halves."""
 
@@ -32,7 +33,7 @@ class Queue:
         storage: Of the study.
         study: As Optuna has it.
         settings: Gives those of the study as they are now.
-        opened: Gives when a search opened the study last, in seconds since 1970.
+        opened: Gives since when failures count, in seconds since 1970.
     """
 
     def __init__(
@@ -55,38 +56,34 @@ class Queue:
             StudyStopped: After `FAILURES_IN_A_ROW` since a search opened this study.
         """
         while True:
-            budget, trials = self._settings().trials, self._trials()
-            self._stop_if_hopeless(trials)
-            done = sum(trial.state in FINISHED for trial in trials)
-            running = sum(is_held(trial) for trial in trials)
+            budget, seen = self._settings().trials, look(self._study)
+            self._stop_if_hopeless([each.trial for each in seen])
+            done = sum(each.trial.state in FINISHED for each in seen)
+            running = sum(each.is_held for each in seen)
             if done >= budget:
                 return None
             if done + running < budget:
-                taken = self._take_left(trials) or self._ask()
+                taken = self._take_left(seen) or self._ask()
                 if self._fits(taken, budget):
                     return taken
                 taken.give_back()
+                time.sleep(random.random())  # so that two who make way do not meet for ever
             else:
                 time.sleep(1)
 
     def take_number(self, number: int) -> Trial | None:
         """Take one trial by its number, if it is unfinished and free."""
-        trial = self._trials()[number]
-        is_free = trial.state in UNFINISHED and not is_held(trial)
-        return self._seize(trial) if is_free else None
+        seen = look(self._study)[number]
+        return self._seize(seen.trial) if _is_free(seen) else None
 
     def release_dead(self) -> None:
         """Give back every trial that a dead process left running."""
-        left = [t for t in self._trials() if t.state == TrialState.RUNNING and not is_held(t)]
-        for trial in self._seized(iter(left)):
+        free = (each.trial for each in look(self._study) if _is_free(each))
+        for trial in self._seized(each for each in free if each.state == TrialState.RUNNING):
             trial.give_back()
 
-    def _trials(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False)
-
-    def _take_left(self, trials: Sequence[FrozenTrial]) -> Trial | None:
-        free = (t for t in trials if t.state in UNFINISHED and not is_held(t))
-        return next(self._seized(free), None)
+    def _take_left(self, seen: Sequence[Seen]) -> Trial | None:
+        return next(self._seized(each.trial for each in seen if _is_free(each)), None)
 
     def _seized(self, trials: Iterator[FrozenTrial]) -> Iterator[Trial]:
         for each in trials:
@@ -110,11 +107,11 @@ class Queue:
             return None
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        else:  # its owner died
+        elif not leases.is_same_process(old, new):  # its owner died
             self._count(trial, "takeovers")
             if old and leases.was_short_of_memory(old):
                 self._count(trial, "memory_kills")
-        return self._held(trial._trial_id, new)
+        return self._held(trial._trial_id, new, is_new=False)
 
     def _count(self, trial: FrozenTrial, attribute: str) -> None:
         count = trial.user_attrs.get(attribute, 0) + 1
@@ -124,26 +121,26 @@ class Queue:
         """Tell whether the budget has room for `trial`; of several for one place at most one fits.
 
         Those taken before come first. But a lease may become visible long after the time that it
-        bears, when others have been let in already: so whoever is let in says so, and looks again.
+        bears, when others have been let in already. So whoever is let in says so, and looks again:
+        who says it last sees all the others.
         """
-        if self._ahead(trial, let_in=True) >= budget:
+        if self._ahead(trial) >= budget:
             return False
         trial.let_in()
-        return self._ahead(trial, let_in=False) < budget
+        return self._ahead(trial) < budget
 
-    def _ahead(self, trial: Trial, *, let_in: bool) -> int:
-        """Count the trials that have a place before `trial`, with or without those let in later."""
+    def _ahead(self, trial: Trial) -> int:
+        """Count the trials that were taken before `trial`, let in, or finished."""
         mine = (trial.since, trial.number)
 
-        def is_ahead(other: FrozenTrial) -> bool:
-            if other.state in FINISHED or other.number == trial.number or not is_held(other):
+        def is_ahead(seen: Seen) -> bool:
+            other = seen.trial
+            if other.number == trial.number or not seen.is_held:
                 return other.state in FINISHED
             since = other.user_attrs[leases.ATTRIBUTE]["since"]
-            return (since, other.number) < mine or (
-                let_in and other.user_attrs.get(LET_IN) == since
-            )
+            return (since, other.number) < mine or other.user_attrs.get(LET_IN) == since
 
-        return sum(map(is_ahead, self._trials()))
+        return sum(map(is_ahead, look(self._study)))
 
     def _ask(self) -> Trial:
         """Create a trial that is under lease from its birth."""
@@ -152,10 +149,11 @@ class Queue:
             state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=born)
-        return self._held(trial_id, lease)
+        return self._held(trial_id, lease, is_new=True)
 
-    def _held(self, trial_id: int, lease: dict[str, Any]) -> Trial:
-        return Trial(self._storage, self._study, self._settings().seed, trial_id, lease)
+    def _held(self, trial_id: int, lease: dict[str, Any], *, is_new: bool) -> Trial:
+        seed = self._settings().seed
+        return Trial(self._storage, self._study, seed, trial_id, lease, is_new=is_new)
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
         ended = [(t.datetime_complete.timestamp(), t) for t in trials if t.datetime_complete]
@@ -167,3 +165,8 @@ class Queue:
                 f"{last[-1].user_attrs.get('failure.message', 'no reason recorded')}",
                 hint="mend the cause, then resume the study",
             )
+
+
+def _is_free(seen: Seen) -> bool:
+    """Tell whether a trial waits, or was left by a dead process."""
+    return seen.trial.state in UNFINISHED and not seen.is_held

@@ -22,7 +22,7 @@ from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.queue import Queue
 from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
-from fer_search.study.trial import FINISHED, UNFINISHED, Trial, is_held
+from fer_search.study.trial import FINISHED, UNFINISHED, Seen, Trial, look
 
 FEWEST_TRIALS, FEWEST_BEST = 8, 10
 """Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
@@ -103,7 +103,11 @@ def create_study(
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
     )
-    record = dict(facts) | _opened(search) | {"space": fingerprint(declare(search))}
+    record = dict(facts) | {
+        "search": search.to_params(),
+        "opened": time.time(),
+        "space": fingerprint(declare(search)),
+    }
     study.set_user_attr(_RECORD, record)
     for point in known_good(search):
         study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
@@ -121,7 +125,7 @@ class Study:
     ) -> None:
         self.facts = dict(record)
         """What `create_study` was given, and the space's fingerprint."""
-        self._queue = Queue(storage, study, self._settings_now, lambda: self.facts["opened"])
+        self._queue = Queue(storage, study, self._settings_now, self._failures_since)
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
@@ -151,8 +155,12 @@ class Study:
             )
 
     def resume(self, search: SearchConfig) -> None:
-        """Go on with these settings; trials that failed before count no more."""
-        self.change(**_opened(search))
+        """Go on with these settings."""
+        self.change(search=search.to_params())
+
+    def forgive(self) -> None:
+        """Let trials that failed until now count no more towards `FAILURES_IN_A_ROW`."""
+        self.change(opened=time.time())
 
     def change(self, **facts: Any) -> None:
         """Record changed facts."""
@@ -193,7 +201,7 @@ class Study:
                 self._settled = settled(self.search)
             except HyperModelError:
                 self._settled = {}
-        return [_point(trial, self._settled) for trial in self._trials()]
+        return [_point(seen, self._settled) for seen in look(self._study)]
 
     def importances(self) -> dict[str, float]:
         """By how much the best trials differ from all in each parameter, as shares of 1.
@@ -209,19 +217,15 @@ class Study:
 
     def ended(self) -> list[FrozenTrial]:
         """The finished trials that have a value, as Optuna has them."""
-        return [t for t in self._trials() if t.state in FINISHED and t.values]
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state in FINISHED and trial.values]
 
-    def _trials(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False)
+    def _failures_since(self) -> float:
+        return float(self.facts.get("opened", 0.0))
 
     def _settings_now(self) -> SearchConfig:
         self.reload()
         return self.search
-
-
-def _opened(search: SearchConfig) -> dict[str, Any]:
-    """The facts that every opening of a study by a search writes anew."""
-    return {"search": search.to_params(), "opened": time.time()}
 
 
 def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:
@@ -254,9 +258,9 @@ def _of_complete(trials: Sequence[FrozenTrial]) -> optuna.Study:
     return study
 
 
-def _point(trial: FrozenTrial, settled: dict[str, Any]) -> TrialPoint:
+def _point(seen: Seen, settled: dict[str, Any]) -> TrialPoint:
+    trial, held = seen
     lease = trial.user_attrs.get(leases.ATTRIBUTE) or {}
-    held = is_held(trial)
     is_waiting = trial.state in UNFINISHED and not held  # given back, or left by a dead process
     started = None if is_waiting else trial.datetime_start
     return TrialPoint(

@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer_search.errors import TrialFailed
 from fer_search.results import EpochMetrics, TrialResult
 from fer_search.study import leases
+from fer_search.study.draft import Draft
 from fer_search.study.hyperparameters import OptunaHyperParameters
 from fer_search.study.samplers import trial_seed
 
@@ -27,6 +30,8 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 LET_IN = "let_in"
 """Trial attribute: `since` of the lease under which the budget had room for it."""
+
+Answer = TypeVar("Answer")
 
 
 class Trial:
@@ -40,6 +45,7 @@ class Trial:
         seed: Of the study.
         trial_id: In the storage.
         lease: Of this process on the trial.
+        is_new: Whether no process has held it before.
     """
 
     def __init__(
@@ -49,6 +55,8 @@ class Trial:
         seed: int,
         trial_id: int,
         lease: dict[str, Any],
+        *,
+        is_new: bool,
     ) -> None:
         self._trial = optuna.trial.Trial(study, trial_id)
         self._storage, self._id = storage, trial_id
@@ -56,15 +64,30 @@ class Trial:
         self._heartbeat = leases.Heartbeat(storage, trial_id, lease)
         self.since: float = lease["since"]
         """When this process took the trial."""
+        self.is_new = is_new
+        """Whether it can not have a run in MLflow yet."""
+        self._draft = Draft(storage, study, trial_id)
         self._has_ended = False
         self.number: int = self._trial.number
         self.seed = trial_seed(seed, self.number)
         """For everything random in this trial."""
 
-    @property
-    def hyperparameters(self) -> OptunaHyperParameters:
-        """Fresh hyperparameters; what was suggested before stays as it was."""
-        return OptunaHyperParameters(self._trial)
+    def ask(self, read: Callable[[OptunaHyperParameters], Answer]) -> Answer:
+        """Let `read` ask for values; what was suggested before stays as it was.
+
+        All values are written at once, when it returns or raises. What is asked of its argument
+        later is written at once, too, one by one.
+
+        Returns:
+            What `read` gave.
+        """
+        storage = self._trial.storage
+        self._trial.storage = cast(optuna.storages.BaseStorage, self._draft)
+        try:
+            return read(OptunaHyperParameters(self._trial))
+        finally:
+            self._trial.storage = storage
+            self._draft.write()
 
     @property
     def takeovers(self) -> int:
@@ -110,8 +133,8 @@ class Trial:
 
     def complete(self, result: TrialResult) -> None:
         """End with the objective of `result`; its accuracy is kept beside it."""
-        self._trial.set_user_attr("val_accuracy", result.validation.accuracy)
-        self._tell(TrialState.COMPLETE, result.objective)
+        accuracy = result.validation.accuracy
+        self._tell(TrialState.COMPLETE, result.objective, {"val_accuracy": accuracy})
 
     def prune(self) -> None:
         """End by the pruner's verdict; Optuna keeps the last reported value."""
@@ -119,9 +142,8 @@ class Trial:
 
     def fail(self, failure: TrialFailed) -> None:
         """End without a value."""
-        self._trial.set_user_attr("failure.kind", failure.kind)
-        self._trial.set_user_attr("failure.message", failure.message)
-        self._tell(TrialState.FAIL)
+        why = {"failure.kind": failure.kind, "failure.message": failure.message}
+        self._tell(TrialState.FAIL, attributes=why)
 
     def give_back(self) -> bool:
         """Return the trial to the queue: same number, same parameters, same run, any worker.
@@ -136,22 +158,58 @@ class Trial:
         return leases.swap(self._storage, self._id, lease, None)
 
     def _stop_beating(self) -> dict[str, Any] | None:
-        """Stop the heartbeat; return the lease, or None if another process has taken the trial."""
+        """Stop the heartbeat; return the lease, or None if another process has taken the trial.
+
+        May be tried again after an error: then the lease is as the first attempt left it.
+        """
         lease = self._heartbeat.stop()
         last = lease | {"beat": time.time(), "progress": None}
-        return last if leases.swap(self._storage, self._id, lease, last) else None
+        if leases.swap(self._storage, self._id, lease, last):
+            return last
+        stored = self._storage.get_trial(self._id).user_attrs[leases.ATTRIBUTE]
+        return stored if leases.is_same_owner(stored, lease) else None
 
-    def _tell(self, state: TrialState, value: float | None = None) -> None:
-        """End, unless this was said before."""
+    def _tell(
+        self,
+        state: TrialState,
+        value: float | None = None,
+        attributes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """End, unless this was said before; after an error it may be said again."""
         if self._has_ended:
             return
         if self._stop_beating() is None:
             raise leases.LeaseLost
-        self._trial.study.tell(self.number, value, state=state)
+        if not self._storage.get_trial(self._id).state.is_finished():
+            for key, what in attributes.items():
+                self._trial.set_user_attr(key, what)
+            self._trial.study.tell(self.number, value, state=state)
         self._has_ended = True
 
 
-def is_held(trial: FrozenTrial) -> bool:
-    """Tell whether a live process holds this trial."""
-    lease = trial.user_attrs.get(leases.ATTRIBUTE)
-    return trial.state in UNFINISHED and not leases.is_free(lease)
+class Seen(NamedTuple):
+    """A trial as it was looked at."""
+
+    trial: FrozenTrial
+    is_held: bool
+    """Whether a live process held it then."""
+
+
+def look(study: optuna.Study) -> list[Seen]:
+    """Look at all trials of a study, in the order of their numbers."""
+    return [_seen(study, trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def _seen(study: optuna.Study, trial: FrozenTrial) -> Seen:
+    """Look whether a live process holds a trial that was read a moment ago.
+
+    Its process may have ended it, and itself, since. So one whose process has gone is read again:
+    what is unfinished then is left for good.
+    """
+    while trial.state in UNFINISHED and (lease := trial.user_attrs.get(leases.ATTRIBUTE)):
+        if not leases.is_free(lease):
+            return Seen(trial, is_held=True)
+        trial = study._storage.get_trial(trial._trial_id)
+        if trial.user_attrs[leases.ATTRIBUTE] == lease:
+            break
+    return Seen(trial, is_held=False)

@@ -9,30 +9,29 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from mlflow import MlflowClient
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from fer_search.tracking.outage import patiently
+from fer_search.tracking.runs import TrialRun
 
 INTERVAL_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def system_metrics(client: MlflowClient, run_id: str, gpus: Sequence[int]) -> Iterator[None]:
+def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
     """Log system metrics into a run from a thread, as `system/…`, while the context lasts.
 
     Args:
-        client: Of the store that holds the run.
-        run_id: A run that is RUNNING.
+        run: Of a trial that is RUNNING.
         gpus: The driver's indices of this process's GPUs.
     """
     monitor = patiently(
         lambda: SystemMetricsMonitor(
-            run_id,
+            run.run_id,
             sampling_interval=INTERVAL_SECONDS,
-            resume_logging=True,  # asks the store for the last step
-            tracking_uri=client.tracking_uri,
+            resume_logging=not run.is_new,  # asks the store for the last step
+            tracking_uri=run.client.tracking_uri,
         )
     )
     for part in monitor.monitors:

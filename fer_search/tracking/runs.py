@@ -37,11 +37,18 @@ _OPENINGS = "test_openings"
 
 
 class TrialRun(LoggedRun):
-    """The run of one trial."""
+    """The run of one trial.
 
-    def __init__(self, client: MlflowClient, run: Run) -> None:
+    Args:
+        client: Of the store that holds it.
+        run: As the store has it.
+        is_new: Whether nothing can have been logged to it yet.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, *, is_new: bool = False) -> None:
         super().__init__(client, run)
-        logged = client.get_metric_history(self.run_id, "epoch/val_macro_f1")
+        self.is_new = is_new
+        logged = [] if is_new else client.get_metric_history(self.run_id, "epoch/val_macro_f1")
         self._logged_epochs = max((metric.step for metric in logged), default=0)
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
@@ -86,20 +93,24 @@ class StudyRun(LoggedRun):
             )
         return cls(client, client.get_run(run_id))
 
-    def trial_run(self, study: str, number: int, run_id: str | None) -> TrialRun:
+    def trial_run(
+        self, study: str, number: int, run_id: str | None, *, is_new: bool = False
+    ) -> TrialRun:
         """Open the run of a trial: the one it had before a restart, or a new one.
 
         Args:
             study: Name of the study.
             number: Of the trial.
             run_id: Of the trial's run if it is known to have one.
+            is_new: Whether the trial can not have one, so that none needs to be looked for.
         """
-        run = self.client.get_run(run_id) if run_id else self._find(number)
+        run = self.client.get_run(run_id) if run_id else None if is_new else self._find(number)
         if run is None:
-            tags = {PARENT: self.run_id, _STUDY: study, _NUMBER: str(number)}
+            tags = {PARENT: self.run_id, _STUDY: study, _NUMBER: str(number), _STATE: "RUNNING"}
             run = self.client.create_run(
                 self.experiment_id, tags=tags, run_name=f"trial-{number:03d}"
             )
+            return TrialRun(self.client, run, is_new=True)
         trial_run = TrialRun(self.client, run)
         self.client.update_run(trial_run.run_id, status="RUNNING")
         trial_run.set_tags({_STATE: "RUNNING"})

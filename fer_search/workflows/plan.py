@@ -17,6 +17,7 @@ from fer_search.model.foreign_training import train_foreign
 from fer_search.model.preview import preview
 from fer_search.model.training import train
 from fer_search.study import foreign
+from fer_search.study.hyperparameters import OptunaHyperParameters
 from fer_search.study.space import suggest
 from fer_search.study.trial import Trial
 from fer_search.trial_config import TrialConfig
@@ -54,7 +55,7 @@ def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
 
 
 def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
-    config = suggest(trial.hyperparameters, search=search, seed=trial.seed)
+    config = trial.ask(functools.partial(suggest, search=search, seed=trial.seed))
     params = config.to_params()
     checkpoint = Checkpoint(file, params)
     return Plan(
@@ -66,9 +67,13 @@ def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
 
 
 def _foreign(trial: Trial, search: SearchConfig) -> Plan:
-    hp = trial.hyperparameters
     hypermodel = foreign.find(search)
-    foreign.build(hypermodel, hp, search)  # asks for its values
+
+    def read(hp: OptunaHyperParameters) -> OptunaHyperParameters:
+        foreign.build(hypermodel, hp, search)  # asks for its values
+        return hp
+
+    hp = trial.ask(read)
     hp.values["hypermodel"] = search.hypermodel
     return Plan(
         params=hp.values,

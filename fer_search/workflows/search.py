@@ -210,6 +210,7 @@ def _run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: 
         Whether the study's time ran out before.
     """
     repair(study, study_run)
+    study.forgive()
     search, points = study.search, study.points()
     logs = spool.folder_of(study_run.run_id)
     spool.sweep(logs)

@@ -97,8 +97,7 @@ def check_data(study: Study, splits: Splits) -> None:
 
 def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
     """Train what the study suggests, record it, and tell the study how it ended."""
-    run = patiently(lambda: study_run.trial_run(study.name, trial.number, trial.run_id))
-    trial.run_id = run.run_id
+    run = patiently(lambda: _opened(trial, study, study_run))
     folder, outbox = spool.folder_of(study_run.run_id), Outbox(run)
     try:
         end = _trained(trial, run, outbox, splits, study, folder)
@@ -118,12 +117,22 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
         spool.drop_checkpoints(folder, [trial.number])
 
 
+def _opened(trial: Trial, study: Study, study_run: StudyRun) -> TrialRun:
+    """Open the run of a trial and tell the trial; a second attempt finds the run of the first."""
+    is_new, trial.is_new = trial.is_new, False
+    run = study_run.trial_run(study.name, trial.number, trial.run_id, is_new=is_new)
+    if trial.run_id != run.run_id:
+        trial.run_id = run.run_id
+    return run
+
+
 def _trained(
     trial: Trial, run: TrialRun, outbox: Outbox, splits: Splits, study: Study, folder: Path
 ) -> Callable[[StudyRun], None]:
     """Train, and give what remains to be done; a completed trial is in the spool by then."""
     try:
-        planned = plan(trial, study.search, spool.checkpoint_of(folder, trial.number))
+        file = spool.checkpoint_of(folder, trial.number)
+        planned = patiently(lambda: plan(trial, study.search, file))
         patiently(lambda: _introduce(run, planned, splits))
 
         def on_epoch(epoch: EpochMetrics) -> None:
@@ -136,7 +145,7 @@ def _trained(
             outbox.put(epoch)
             patiently(lambda: trial.report(epoch))  # raises TrialPruned when the pruner says so
 
-        with system_metrics(run.client, run.run_id, [gpu.index for gpu in runtime.nvidia_gpus()]):
+        with system_metrics(run, [gpu.index for gpu in runtime.nvidia_gpus()]):
             train = functools.partial(
                 planned.train, splits, on_epoch=on_epoch, on_batch=trial.progress
             )

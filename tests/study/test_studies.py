@@ -2,7 +2,9 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
+from functools import partial
 
 import numpy as np
 import optuna
@@ -11,10 +13,10 @@ import pytest
 from fer_search.config import SearchConfig
 from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
-from fer_search.study import leases
+from fer_search.study import leases, queue
 from fer_search.study.space import suggest
 from fer_search.study.studies import create_study, existing_study, find_study, open_storage
-from fer_search.study.trial import TrialPruned
+from fer_search.study.trial import Trial, TrialPruned, look
 
 FACTS = {"run_id": "r", "train_digest": "a", "test_digest": "b"}
 
@@ -50,7 +52,7 @@ def epoch_of(number, value=0.5):
 
 
 def finish(study, trial):
-    suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.ask(partial(suggest, search=study.search, seed=trial.seed))
     trial.complete(result())
 
 
@@ -72,7 +74,7 @@ def test_failed_trials_do_not_count():
 def test_the_known_good_point_comes_first():
     study = fresh()
     trial = study.take()
-    config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    config = trial.ask(partial(suggest, search=study.search, seed=trial.seed))
     trial.give_back()
     assert (config.optimizer, config.learning_rate, config.batch_size) == ("adamw", 3e-3, 32)
 
@@ -81,14 +83,14 @@ def test_a_trial_that_was_given_back_is_the_same_when_taken_again():
     study = fresh(sampler="random")
     finish(study, study.take())
     trial = study.take()
-    first = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    first = trial.ask(partial(suggest, search=study.search, seed=trial.seed))
     trial.report(epoch_of(1))
     trial.run_id = "mine"
     assert trial.give_back()
     waiting = study.points()[1]
     assert (waiting.state, waiting.started) == ("WAITING", None), "it costs until now"
     again = reopened().take()
-    second = suggest(again.hyperparameters, search=study.search, seed=again.seed)
+    second = again.ask(partial(suggest, search=study.search, seed=again.seed))
     assert (again.number, again.run_id, second) == (1, "mine", first)
     again.report(epoch_of(1))  # passed over without a warning
     again.complete(result())
@@ -107,7 +109,7 @@ def test_no_proposal_is_repeated_after_a_restart():
     for _ in range(6):
         study = reopened() or fresh(trials=6, sampler="random")
         trial = study.take()
-        drawn.append(suggest(trial.hyperparameters, search=study.search, seed=0).dropout)
+        drawn.append(trial.ask(partial(suggest, search=study.search, seed=0)).dropout)
         trial.complete(result())
     assert len(set(drawn)) == 6
 
@@ -117,7 +119,7 @@ def test_proposals_depend_on_seed_and_number_alone():
         study = create_study(open_storage(storage), make(trials=5, sampler="random"), FACTS)
         configs = []
         while trial := study.take():
-            configs.append(suggest(trial.hyperparameters, search=study.search, seed=trial.seed))
+            configs.append(trial.ask(partial(suggest, search=study.search, seed=trial.seed)))
             trial.complete(result())
         return configs
 
@@ -127,9 +129,27 @@ def test_proposals_depend_on_seed_and_number_alone():
 def _hold(ready):
     study = find_study(open_storage("sqlite:///o.db"), "s")
     trial = study.take()
-    suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.ask(partial(suggest, search=study.search, seed=trial.seed))
     ready.set()
     time.sleep(60)
+
+
+def _end(ready, go):
+    study = find_study(open_storage("sqlite:///o.db"), "s")
+    trial = study.take()
+    ready.set()
+    assert go.wait(30)
+    trial.complete(result())
+
+
+def _ending_holder():
+    """A process that ends its trial and itself when it is told to."""
+    context = multiprocessing.get_context("fork")
+    ready, go = context.Event(), context.Event()
+    process = context.Process(target=_end, args=(ready, go))
+    process.start()
+    assert ready.wait(30)
+    return process, go
 
 
 def _killed_holder():
@@ -166,15 +186,79 @@ def test_a_trial_of_a_live_process_is_left_alone_and_of_a_dead_one_taken_over():
 def test_a_trial_whose_owner_ended_it_and_itself_in_this_moment_is_not_taken_over():
     study = fresh(trials=1)
     process = _killed_holder()
-    seen = study._trials()[0]
+    seen = look(study._study)[0].trial
     _kill(process)
     trial = study.take()
     trial.complete(result())
     stale = seen.user_attrs["lease"]
-    now = study._trials()[0].user_attrs["lease"]
+    now = look(study._study)[0].trial.user_attrs["lease"]
     assert leases.swap(study._queue._storage, seen._trial_id, now, stale)
     assert study._queue._seize(seen) is None
     assert study.points()[0].state == "COMPLETE"
+
+
+def test_a_trial_that_ended_with_its_process_while_the_list_was_read_counts():
+    study = fresh(trials=1)
+    get_trials = study._study.get_trials
+
+    def slow(**how):
+        trials = get_trials(**how)
+        if trials[0].state.name == "RUNNING":
+            process.join()
+        return trials
+
+    process, go = _ending_holder()
+    study._study.get_trials = slow
+    go.set()
+    assert study.take() is None
+    assert [point.state for point in study.points()] == ["COMPLETE"]
+
+
+def test_a_trial_that_ends_with_its_process_while_trials_are_counted_counts(monkeypatch):
+    study = fresh(trials=1)
+    process, go = _ending_holder()
+    mine = study._queue._ask()
+    is_free = leases.is_free
+
+    def then_ends(lease):
+        answer = is_free(lease)
+        go.set()
+        process.join()
+        return answer
+
+    monkeypatch.setattr(leases, "is_free", then_ends)
+    assert not study._queue._fits(mine, 1)
+    mine.give_back()
+
+
+def test_a_trial_that_was_lost_sight_of_while_it_was_taken_is_taken_again(monkeypatch):
+    study = fresh(trials=1, backbones="tiny")
+    with monkeypatch.context() as broken:
+        broken.setattr(queue, "Trial", _away)
+        with pytest.raises(sqlite3.OperationalError):
+            study.take()
+    assert [point.state for point in study.points()] == ["WAITING"]
+    trial = study.take()
+    assert (trial.number, trial.takeovers) == (0, 0), "its process never died"
+    finish(study, trial)
+    assert study.take() is None
+
+
+def test_an_end_that_the_storage_did_not_take_is_told_again(monkeypatch):
+    study = fresh(trials=1)
+    trial = study.take()
+    tell = study._study.tell
+    for refused in (_away, lambda *a, **k: tell(*a, **k) and _away()):
+        with monkeypatch.context() as broken:
+            broken.setattr(study._study, "tell", refused)
+            with pytest.raises(sqlite3.OperationalError):
+                trial.complete(result())
+    trial.complete(result())
+    assert study.points()[0].state == "COMPLETE"
+
+
+def _away(*_, **__):
+    raise sqlite3.OperationalError("database is locked")
 
 
 def test_release_dead_leaves_nothing_running():
@@ -218,10 +302,10 @@ def test_kernel_kills_elsewhere_say_nothing_about_a_dead_worker(monkeypatch):
 def test_only_one_of_two_gets_a_free_trial():
     study = fresh()
     storage = study._queue._storage
-    frozen = study._trials()[0]
-    assert leases.swap(storage, frozen._trial_id, None, {"host": "a"})
+    frozen = look(study._study)[0].trial
+    assert leases.swap(storage, frozen._trial_id, None, {"host": "a", "beat": time.time()})
     assert not leases.swap(storage, frozen._trial_id, None, {"host": "b"})
-    assert study._trials()[0].user_attrs["lease"] == {"host": "a"}
+    assert look(study._study)[0].trial.user_attrs["lease"]["host"] == "a"
 
 
 def test_a_lease_of_another_host_is_free_after_the_grace_time():
@@ -231,19 +315,20 @@ def test_a_lease_of_another_host_is_free_after_the_grace_time():
 
 
 def test_a_reused_process_number_is_not_the_owner():
-    lease = leases.mine()
+    study = fresh()
+    lease = study.take()._heartbeat._lease
     assert not leases.is_free(lease)
     assert leases.is_free(lease | {"pid_start": lease["pid_start"] - 100})
 
 
 def test_the_budget_has_room_for_those_who_came_first():
     study = fresh(trials=1, backbones="tiny")
-    queue = study._queue
-    first, second = queue._ask(), queue._take_left(study._trials())
+    waiting = study._queue
+    first, second = waiting._ask(), waiting._take_left(look(study._study))
     assert (first.number, second.number) == (1, 0)
     budget = study.search.trials
-    assert queue._fits(first, budget)
-    assert not queue._fits(second, study.search.trials), (
+    assert waiting._fits(first, budget)
+    assert not waiting._fits(second, study.search.trials), (
         "it was taken later, though its number is lower"
     )
     assert second.give_back()
@@ -255,23 +340,47 @@ def test_the_budget_has_room_for_those_who_came_first():
 def test_a_lease_that_became_visible_late_finds_the_budget_full(monkeypatch):
     """It bears an earlier time than one that was let in before anybody could see it."""
     study = fresh(trials=1, backbones="tiny")
-    queue = study._queue
-    later = queue._ask()
-    assert queue._fits(later, 1)
+    waiting = study._queue
+    later = waiting._ask()
+    assert waiting._fits(later, 1)
     an_hour_ago = time.time() - 3600
     monkeypatch.setattr(leases.time, "time", lambda: an_hour_ago)
-    earlier = queue._ask()
+    earlier = waiting._ask()
     assert earlier.since < later.since
-    assert not queue._fits(earlier, 1)
+    assert not waiting._fits(earlier, 1)
     monkeypatch.undo()
     assert earlier.give_back()
     finish(study, later)
 
 
+def test_who_is_let_in_last_sees_all_who_were_before(monkeypatch):
+    """One whose lease is seen late gets the place, while another is about to take it."""
+    study = fresh(trials=2, backbones="tiny")
+    waiting = study._queue
+    second, first = waiting._ask(), waiting._ask()
+    assert waiting._fits(first, 2)
+    let_in = Trial.let_in
+
+    def after_another(trial):
+        with monkeypatch.context() as patched:
+            patched.setattr(Trial, "let_in", let_in)
+            patched.setattr(leases.time, "time", lambda: first.since - 3600)
+            others.append(waiting._ask())
+        monkeypatch.setattr(Trial, "let_in", let_in)
+        assert waiting._fits(others[0], 2)
+        let_in(trial)
+
+    others = []
+    monkeypatch.setattr(Trial, "let_in", after_another)
+    assert not waiting._fits(second, 2)
+    for trial in (first, second, *others):
+        trial.give_back()
+
+
 def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
     study = fresh()
     trial = study.take()
-    study._queue._storage.set_trial_user_attr(trial._id, "lease", leases.mine() | {"since": 0})
+    study._queue._storage.set_trial_user_attr(trial._id, "lease", leases.mine() | {"host": "thief"})
     assert not trial.give_back()
     with pytest.raises(leases.LeaseLost):
         trial.complete(result())
@@ -305,7 +414,7 @@ def test_pruned_by_the_median():
     study = fresh(trials=8, pruner="median")
     for _ in range(6):
         trial = study.take()
-        suggest(trial.hyperparameters, search=study.search, seed=0)
+        trial.ask(partial(suggest, search=study.search, seed=0))
         for number in (1, 2, 3):
             trial.report(epoch_of(number, 0.9))
         trial.complete(result())
@@ -327,7 +436,7 @@ def test_five_failures_in_a_row_stop_the_study():
     again = reopened()
     with pytest.raises(StudyStopped, match="too big"):
         again.take()  # a worker that is started anew knows
-    again.resume(again.search)
+    again.forgive()
     assert again.take()  # a search that goes on tries again
     assert reopened().take()
 
@@ -388,13 +497,28 @@ def test_settings_come_back():
     assert isinstance(study.search.trials, int)
 
 
+def test_values_asked_before_an_error_are_kept_and_all_at_once():
+    study = fresh()
+    trial = study.take()
+
+    def read(hp):
+        hp.Float("rate", 0.0, 1.0)
+        assert study.points()[0].params.get("rate") is None
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        trial.ask(read)
+    assert 0 <= study.points()[0].params["rate"] <= 1
+    assert trial.ask(lambda hp: hp.Float("rate", 0.0, 1.0)) == study.points()[0].params["rate"]
+
+
 def test_importances_see_what_trials_were_pruned_for():
     """Only the learning rate decides here, and whoever has the wrong one is pruned at once."""
     study = fresh(trials=24, sampler="random")
     assert study.importances() == {}
     rates = []
     while trial := study.take():
-        config = suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+        config = trial.ask(partial(suggest, search=study.search, seed=trial.seed))
         rates.append(config.learning_rate)
         score = 1 / (1 + abs(np.log(config.learning_rate / 1e-3)))
         trial.report(epoch_of(1, score))

@@ -28,7 +28,8 @@ def test_kerastuners_own_hypermodels_are_trained_as_they_are(tmp_path, name, ask
     splits = types.SimpleNamespace(train=part, validation=part)
     where = f"keras_tuner.applications:{name}"
     search = SearchConfig(hypermodel=where, image_sizes="48", epochs=1)
-    trial = types.SimpleNamespace(hyperparameters=keras_tuner.HyperParameters(), seed=1)
+    hp = keras_tuner.HyperParameters()
+    trial = types.SimpleNamespace(ask=lambda read: read(hp), seed=1)
     planned = plan(trial, search, Path("unused.npz"))
     model, result = planned.train(splits, on_epoch=lambda _: None)
     assert asked | {"hypermodel"} <= set(planned.params)

@@ -59,7 +59,7 @@ class World:
 def complete(study, run, splits):
     """Finish a trial as a worker does."""
     trial = study.take()
-    suggest(trial.hyperparameters, search=study.search, seed=trial.seed)
+    trial.ask(lambda hp: suggest(hp, search=study.search, seed=trial.seed))
     trial_run = run.trial_run(study.name, trial.number, None)
     trial.run_id = trial_run.run_id
     epochs = [

@@ -196,11 +196,11 @@ def test_a_batch_that_does_not_fit_goes_through_memory_in_two_parts(
 ):
     fit, sizes = keras.Model.fit, []
 
-    def limited(self, feed, **options):
-        sizes.append(len(feed[0][0]))
+    def limited(self, dataset, **options):
+        sizes.append(len(next(iter(dataset))[0]))
         if len(sizes) == 1:
             raise MemoryError
-        return fit(self, feed, **options)
+        return fit(self, dataset, **options)
 
     monkeypatch.setattr(keras.Model, "fit", limited)
     worker.run_trial(study.take(), splits, study, study_run)
