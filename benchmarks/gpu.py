@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import statistics
 import time
 
@@ -110,8 +111,8 @@ def _operations(task: Task) -> float:
 
 def _peak() -> float:
     """Operations a second of this chip, NaN if it is not in the table."""
-    name = runtime.configure().name
-    return next((peak for chip, peak in PEAKS.items() if chip in name), float("nan"))
+    words = re.findall(r"\w+", runtime.configure().name)
+    return next((peak for chip, peak in PEAKS.items() if chip in words), float("nan"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -62,12 +63,14 @@ def close(title: str, shown: str, numbers: Mapping[str, float], file: Path | Non
         title: Of the benchmark.
         shown: What to print.
         numbers: By flat names; written to `file` together with those of other benchmarks in it.
+            What was never reached, infinite, becomes null.
         file: None to write nothing.
     """
     print(f"\n{title}, {datetime.date.today()}: {machine()}\n\n{shown}", flush=True)
     if file:
         before = json.loads(file.read_text()) if file.is_file() else {}
-        file.write_text(json.dumps(before | dict(numbers), indent=2) + "\n")
+        known = {name: each if math.isfinite(each) else None for name, each in numbers.items()}
+        file.write_text(json.dumps(before | known, indent=2) + "\n")
 
 
 def machine() -> str:

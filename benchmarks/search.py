@@ -47,8 +47,9 @@ def main() -> None:
     )
     quick = options.quick
     seconds = options.seconds or (100 if quick else 3600)
+    data, weights = map(_absolute, (options.data, options.weights))
     space = {
-        "data": options.data, "weights": options.weights, "backbones": options.backbones,
+        "data": data, "weights": weights, "backbones": options.backbones,
         "image_sizes": "48", "limit": options.limit or (700 if quick else 6000),
         "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
     }  # fmt: skip
@@ -78,11 +79,18 @@ def main() -> None:
         _plot(curves, seconds, options.figure)
 
 
+def _absolute(value: str) -> str:
+    """A path for processes that run elsewhere; the names of sources stay as they are."""
+    return str(Path(value).resolve()) if Path(value).exists() else value
+
+
 def _run(name: str, seed: int, seconds: float, space: dict[str, object]) -> Curve:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "scores")
         command = [sys.executable, "-m", "benchmarks.searches", name, str(seed), str(seconds)]
         measure.alone([*command, folder, json.dumps(space)])
+        if not file.is_file():
+            raise RuntimeError(f"{name} trained no epoch in {seconds:g} s")
         scores = [json.loads(line) for line in file.read_text().splitlines()]
     best, curve = 0.0, list[tuple[float, float]]()
     for at, score in sorted(scores):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training [--quick] [--json FILE]
 
-    ours          `train` as trials run it: augmentation, weights, metrics, checkpoints
+    ours          `train` as trials run it: augmentation, weights, metrics; every epoch in whole
     bare          Keras's compiled step alone, over and over on one batch in memory: the limit
     native_torch  the same network in PyTorch by hand, on one batch in memory: the best peer
     tutorial      `image_dataset_from_directory`, Random* layers, float32 and `fit`
@@ -32,7 +32,7 @@ def main() -> None:
         lambda parser: parser.add_argument("--depths", default="0,2,5"),
         lambda parser: parser.add_argument("--only", default=",".join(LOOPS)),
     )
-    turns, limit = (3, 8 * BATCH_SIZE) if options.quick else (7, 16 * BATCH_SIZE)
+    turns, limit = (5, 4 * BATCH_SIZE) if options.quick else (9, 16 * BATCH_SIZE)
     names = options.only.split(",")
     rows, numbers = [], {}
     for backbone in options.backbones.split(","):

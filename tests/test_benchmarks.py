@@ -28,8 +28,8 @@ def test_numbers_of_several_benchmarks_share_a_file(tmp_path, capsys):
     file = tmp_path / "numbers.json"
     with dtype_policy("float32"):  # restores what naming the machine sets up
         measure.close("one", "|", {"a": 1.0}, file)
-        measure.close("two", "|", {"b": 2.0}, file)
-    assert json.loads(file.read_text()) == {"a": 1.0, "b": 2.0}
+        measure.close("two", "|", {"b": 2.0, "never": float("inf")}, file)
+    assert json.loads(file.read_text()) == {"a": 1.0, "b": 2.0, "never": None}
     assert "cores" in capsys.readouterr().out
 
 
@@ -64,6 +64,20 @@ def test_a_search_leaves_scores_that_rise(tmp_path):
     numbers = json.loads(file.read_text())
     assert 0 < numbers["search.best.ours"] <= 1
     assert numbers["search.time_ratio.i_epoch"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_memory_of_a_worker_is_written_down(tmp_path):
+    file = tmp_path / "numbers.json"
+    done = run(
+        *["benchmarks.memory", "--quick", "--backbones", "tiny", "--trials", "7", "--json"],
+        str(file),
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(file.read_text())
+    assert numbers["memory.trials"] == 7
+    assert -300 < numbers["memory.growth_mb"] < 300
 
 
 @pytest.mark.slow

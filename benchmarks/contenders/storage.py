@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 
 import mlflow
 import numpy as np
 import optuna
+from mlflow.entities import Metric
 from mlflow.optuna.storage import MlflowStorage
 
 from benchmarks.contenders import EPOCHS, arguments, metrics, space
@@ -30,8 +32,10 @@ def main() -> None:
         rng = np.random.default_rng(trial.number)
         for epoch in range(1, EPOCHS + 1):
             score = float(rng.random())
-            for name, value in metrics(epoch, score).items():
-                client.log_metric(trial._trial_id, name, value, step=epoch)
+            now, of_epoch = int(time.time() * 1000), metrics(epoch, score)
+            client.log_batch(
+                trial._trial_id, [Metric(name, each, now, epoch) for name, each in of_epoch.items()]
+            )
             trial.report(score, epoch)
             trial.should_prune()
         return score

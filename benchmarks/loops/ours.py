@@ -1,4 +1,4 @@
-"""Our `train` as trials run it, with augmentation, weights, metrics, validation and checkpoints."""
+"""Our `train` as trials run it, with augmentation, weights and metrics; every epoch in whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from benchmarks.loops import Task, answer
 from fer_search import runtime
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
+from fer_search.model import features
 from fer_search.model.checkpoint import Checkpoint
 from fer_search.model.training import train
 from fer_search.trial_config import Augmentation, TrialConfig
@@ -33,6 +34,7 @@ def main() -> None:
         epochs=10_000,
         patience=10_000,
     )
+    features.DEEPEST = -1  # what frozen stages save is the business of `benchmarks.features`
     with tempfile.TemporaryDirectory() as folder:
         train(
             config,

@@ -11,6 +11,7 @@ from keras import layers
 from PIL import Image
 
 from benchmarks.loops import Task, answer
+from fer_search import runtime
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
 
@@ -36,6 +37,7 @@ class Turns(keras.callbacks.Callback):
 def main() -> None:
     """Train epoch after epoch on pictures that lie in folders."""
     task = Task.read()
+    runtime.configure("float32")
     train = prepare(SearchConfig(data=task.data, limit=task.limit)).train
     with tempfile.TemporaryDirectory() as folder:
         for index, (face, label) in enumerate(zip(train.images, train.labels, strict=True)):

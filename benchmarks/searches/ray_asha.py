@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import optuna
@@ -20,11 +21,9 @@ from fer_search.study.space import declare, suggest
 def tune(task: Task, name: str) -> None:
     """Search until the time is up."""
 
-    def define(trial):
-        suggest(OptunaHyperParameters(trial), search=task.search, seed=0)
-
     def run(point):
         runtime.configure()
+        task = ray.get(shared)  # pictures are too much for the function itself to carry
 
         def on_epoch(epoch):
             task.record(epoch)
@@ -36,11 +35,12 @@ def tune(task: Task, name: str) -> None:
 
     root = Path(__file__).parents[2]
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(root)}}, log_to_driver=False)
+    shared = ray.put(task)
     ray_tune.Tuner(
         ray_tune.with_resources(run, {"cpu": 2}),
         tune_config=ray_tune.TuneConfig(
             search_alg=OptunaSearch(
-                define, metric="val_macro_f1", mode="max",
+                functools.partial(_define, task.search), metric="val_macro_f1", mode="max",
                 sampler=optuna.samplers.TPESampler(
                     multivariate=True, group=True, seed=task.seed
                 ),
@@ -53,3 +53,7 @@ def tune(task: Task, name: str) -> None:
         ),
         run_config=ray_tune.RunConfig(storage_path=str(task.folder), name=name, verbose=0),
     ).fit()  # fmt: skip
+
+
+def _define(search, trial):
+    suggest(OptunaHyperParameters(trial), search=search, seed=0)

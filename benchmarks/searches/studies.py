@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from functools import partial
 from unittest import mock
 
 from benchmarks.searches import Task
@@ -36,7 +38,7 @@ def tune(task: Task, name: str) -> None:
 
 
 def _train(task: Task, trial: Trial) -> None:
-    config = suggest(trial.hyperparameters, search=task.search, seed=trial.seed)
+    config = trial.ask(partial(suggest, search=task.search, seed=trial.seed))
 
     def on_epoch(epoch: EpochMetrics) -> None:
         task.record(epoch)
@@ -55,7 +57,7 @@ def _i_epoch(task: Task, study: studies.Study) -> None:
     scores: list[tuple[float, TrialConfig]] = []
     while task.share < 0.5:
         trial = study.take()
-        config = suggest(trial.hyperparameters, search=task.search, seed=trial.seed)
+        config = trial.ask(partial(suggest, search=task.search, seed=trial.seed))
         heard: list[EpochMetrics] = []
 
         def stop(epoch: EpochMetrics, heard: list[EpochMetrics] = heard) -> None:
@@ -71,4 +73,5 @@ def _i_epoch(task: Task, study: studies.Study) -> None:
         except TrialFailed as failure:
             trial.fail(failure)
     for _, config in sorted(scores, key=lambda scored: -scored[0]):
-        train(config, task.splits, on_epoch=task.record)
+        with contextlib.suppress(TrialFailed):
+            train(config, task.splits, on_epoch=task.record)
