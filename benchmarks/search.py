@@ -1,6 +1,7 @@
 """Which search finds a good network soonest, on the same space, data, machine and time.
 
-    python -m benchmarks.search --weights FILE [--quick] [--json FILE] [--figure FILE]
+    python -m benchmarks.search --weights FILE [--json FILE] [--figure FILE]
+    python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
     ours         TPE, Hyperband and the known-good first points
     tpe          Optuna's TPE alone: no pruner, no first points
@@ -11,11 +12,13 @@
     ray_asha     Ray Tune, OptunaSearch and ASHA
 
 All train by `model.training.train`; a score counts from the moment its epoch was validated. Every
-search runs in a process of its own, seed by seed and in turn.
+search runs in a process of its own, seed by seed and in turn. `--quick` searches the miniature
+network: in so short a time VGG16 learns next to nothing, whoever searches.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -26,6 +29,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.searches import CONTENDERS
+from fer_search.model.backbones import IMAGENET, NO_WEIGHTS
 
 Curve = list[tuple[float, float]]
 """Seconds since the start, and the best validation macro-F1 by then; rising in both."""
@@ -36,8 +40,8 @@ def main() -> None:
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),
-        lambda parser: parser.add_argument("--weights", default="imagenet"),
-        lambda parser: parser.add_argument("--backbones", default="vgg16"),
+        lambda parser: parser.add_argument("--weights", default=IMAGENET),
+        lambda parser: parser.add_argument("--backbones"),
         lambda parser: parser.add_argument("--limit", type=int),
         lambda parser: parser.add_argument("--epochs", type=int),
         lambda parser: parser.add_argument("--seconds", type=float, help="for each search"),
@@ -46,37 +50,48 @@ def main() -> None:
         lambda parser: parser.add_argument("--figure", type=Path),
     )
     quick = options.quick
-    seconds = options.seconds or (100 if quick else 3600)
-    data, weights = map(_absolute, (options.data, options.weights))
+    seconds = options.seconds or (80 if quick else 3600)
+    backbones = options.backbones or ("tiny" if quick else "vgg16")
+    weights = NO_WEIGHTS if backbones == "tiny" else _absolute(options.weights)
     space = {
-        "data": data, "weights": weights, "backbones": options.backbones,
-        "image_sizes": "48", "limit": options.limit or (700 if quick else 6000),
+        "data": _absolute(options.data), "weights": weights, "backbones": backbones,
+        "image_sizes": "48", "limit": options.limit or (2000 if quick else 6000),
         "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
     }  # fmt: skip
-    names = options.only.split(",")
-    curves: dict[str, list[Curve]] = {name: [] for name in names}
+    curves: dict[str, list[Curve]] = {name: [] for name in options.only.split(",")}
+    failures = []
     for seed in range(options.seeds or (1 if quick else 3)):
-        for name in names:
-            curves[name].append(_run(name, seed, seconds, space))
-            print(name, seed, curves[name][-1][-1:], flush=True)
+        for name in list(curves):
+            try:
+                curves[name].append(_run(name, seed, seconds, space))
+            except RuntimeError as error:  # the others shall not be lost with it
+                failures.append(f"{name}, seed {seed}: {error}")
+                del curves[name]
+            else:
+                print(name, seed, curves[name][-1][-1:], flush=True)
+    _report(curves, f"{seconds:g} s, {space['limit']} pictures, {space['epochs']} epochs", options)
+    if options.figure:
+        _plot(curves, seconds, options.figure)
+    if failures:
+        sys.exit("\n".join(["These failed, and are left out:", *failures]))
+
+
+def _report(curves: dict[str, list[Curve]], title: str, options: argparse.Namespace) -> None:
     rows, numbers = [], {}
-    for name in names:
-        finals = [curve[-1][1] for curve in curves[name]]
+    for name, of_seeds in curves.items():
+        finals = [curve[-1][1] for curve in of_seeds]
         row = [name, statistics.mean(finals)]
-        if "ours" in names and name != "ours":
+        if "ours" in curves and name != "ours":
             ratios = [
                 _time_to(ours, curve[-1][1]) / curve[-1][0]
-                for ours, curve in zip(curves["ours"], curves[name], strict=True)
+                for ours, curve in zip(curves["ours"], of_seeds, strict=True)
             ]
             row.append(statistics.median(ratios))
             numbers[f"search.time_ratio.{name}"] = row[-1]
         numbers[f"search.best.{name}"] = row[1]
         rows.append(row + [""] * (3 - len(row)))
     head = ["search", "best macro-F1", "ours needs of its time"]
-    title = f"{seconds:g} s, {space['limit']} pictures, {space['epochs']} epochs"
     measure.close(f"Searches, {title}", measure.table(head, rows), numbers, options.json)
-    if options.figure:
-        _plot(curves, seconds, options.figure)
 
 
 def _absolute(value: str) -> str:
