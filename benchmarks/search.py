@@ -3,7 +3,7 @@
     python -m benchmarks.search --weights FILE [--json FILE] [--figure FILE]
     python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
-    ours         TPE, Hyperband and the known-good first points
+    ours         TPE, ASHA and the known-good first points
     tpe          Optuna's TPE alone: no pruner, no first points
     random       random search
     i_epoch      every candidate trains one epoch for half of the time, then the best to the end,

@@ -33,7 +33,7 @@ BATCH_NORMS = ("stage", "frozen", "trainable")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "plateau")
 SAMPLERS = ("tpe", "random", "qmc", "gp")
-PRUNERS = ("hyperband", "asha", "median", "none")
+PRUNERS = ("asha", "hyperband", "median", "none")
 SOURCES = ("fer2013", "synthetic")
 ORIGINAL, CLEANED = FACES = ("original", "cleaned")
 WEIGHTS = ("imagenet", "none")
@@ -127,7 +127,7 @@ class SearchConfig(Request):
         "tpe", description=f"how parameters are proposed: {', '.join(SAMPLERS)}"
     )
     pruner: Annotated[str, one_of(PRUNERS)] = Field(
-        "hyperband", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
+        "asha", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
     )
     views: Views = Field(
         2, description="views of a picture (1, 2 or 10) up to which metrics are also logged"

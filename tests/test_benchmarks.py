@@ -68,6 +68,18 @@ def test_a_search_leaves_scores_that_rise(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.long
+def test_pruners_are_compared_on_simulated_curves(tmp_path):
+    file = tmp_path / "numbers.json"
+    done = run("benchmarks.pruners", "--seeds", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(file.read_text())
+    assert numbers["pruners.easy.none.epochs"] == 20 * 50
+    assert all(numbers[f"pruners.{world}.asha.epochs"] < 500 for world in ("easy", "hard"))
+    assert all(0 < numbers[f"pruners.{world}.asha"] < 0.65 for world in ("easy", "hard"))
+
+
+@pytest.mark.slow
+@pytest.mark.long
 def test_the_memory_of_a_worker_is_written_down(tmp_path):
     file = tmp_path / "numbers.json"
     done = run(

@@ -76,11 +76,6 @@ def _gp(seed: int, number: int) -> BaseSampler:
         return GPSampler(seed=trial_seed(seed, number), independent_sampler=_random(seed, number))
 
 
-WHOLE_STUDY = ("qmc", "gp")
-"""Samplers that look at the whole study. The pruner hyperband shows a sampler only the trials of
-one of its brackets: right for TPE, which learns from pruned trials, but these two never get far
-with a third of the trials each."""
-
 SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,  # https://papers.nips.cc/paper/4443
     "random": _random,
@@ -90,16 +85,17 @@ SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
 """Name -> sampler of one trial, from the study's seed and the trial's number."""
 
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
+    "asha": lambda epochs: SuccessiveHalvingPruner(  # https://arxiv.org/abs/1810.05934
+        min_resource=min(2, epochs), reduction_factor=2
+    ),
     "hyperband": lambda epochs: HyperbandPruner(  # https://jmlr.org/papers/v18/16-558.html
         min_resource=min(2, epochs), max_resource=epochs, reduction_factor=3
-    ),
-    "asha": lambda epochs: SuccessiveHalvingPruner(  # https://arxiv.org/abs/1810.05934
-        min_resource=min(2, epochs), reduction_factor=3
     ),
     "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=min(2, epochs)),
     "none": lambda epochs: NopPruner(),
 }
-"""Name -> pruner from the most epochs a trial may train."""
+"""Name -> pruner from the most epochs a trial may train. That asha comes first, and halves, was
+measured: `benchmarks/pruners.py`."""
 
 
 class PerTrialSampler(BaseSampler):
@@ -115,7 +111,6 @@ class PerTrialSampler(BaseSampler):
 
     def __init__(self, name: str, seed: int) -> None:
         self._make = SAMPLERS[name]
-        self._sees_all = name in WHOLE_STUDY
         self._seed = seed
         self._sampler = self._make(seed, 0)
 
@@ -128,7 +123,7 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        self._seen = self._shown(study)
+        self._seen = _whole(study)
         return self._sampler.infer_relative_search_space(self._seen, trial)
 
     def sample_relative(
@@ -160,9 +155,14 @@ class PerTrialSampler(BaseSampler):
         """Tell this trial's sampler."""
         self._sampler.after_trial(study, trial, state, values)
 
-    def _shown(self, study: optuna.Study) -> Any:
-        """The study now, or where Optuna shows one bracket of it, the study with the bracket."""
-        return _Snapshot(getattr(study, "_study", study) if self._sees_all else study)
+
+def _whole(study: optuna.Study) -> Any:
+    """The study as it is now, with all its trials.
+
+    The pruner hyperband shows a sampler only the trials of one of its brackets: with a third of
+    them each, no sampler gets far in a study of 50 trials.
+    """
+    return _Snapshot(getattr(study, "_study", study))
 
 
 class _Snapshot:

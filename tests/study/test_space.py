@@ -96,8 +96,8 @@ def pruned_at(name, epochs, values):
     return ended
 
 
-@pytest.mark.parametrize("name", ["qmc", "gp"])
-def test_some_samplers_see_all_trials_whatever_bracket_they_are_in(name):
+@pytest.mark.parametrize("name", ["tpe", "qmc", "gp"])
+def test_samplers_see_all_trials_whatever_bracket_they_are_in(name):
     study = optuna.create_study(
         study_name="s",
         pruner=samplers.PRUNERS["hyperband"](20),
