@@ -9,13 +9,6 @@ from fer_search import runtime
 from fer_search.runtime import Gpu
 
 
-@pytest.fixture(autouse=True)
-def as_it_was():
-    policy = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
 def test_what_is_asked_for_is_set_and_told():
     device = runtime.configure("float32")
     assert (device.precision, device.is_gpu, device.n_gpus) == ("float32", False, 0)

@@ -23,10 +23,7 @@ def faces() -> np.ndarray:
 
 @pytest.fixture
 def mixed_precision():
-    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
-    keras.config.set_dtype_policy(policy)
 
 
 def config(**settings) -> TrialConfig:

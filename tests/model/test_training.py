@@ -255,13 +255,9 @@ def test_a_batch_in_two_parts_teaches_what_it_does_in_one(splits, optimizer):
 
 @pytest.mark.slow
 def test_the_precision_of_training_outlives_a_trial(splits):
-    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model, result = train(config(epochs=1), splits, on_epoch=ignore)
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
-    finally:
-        keras.config.set_dtype_policy(policy)
+    model, result = train(config(epochs=1), splits, on_epoch=ignore)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert math.isfinite(result.validation.loss)
 
