@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras.optimizers import schedules
 
+from fer_search.model.fused_steps import FusedAdam, FusedNesterov
 from fer_search.trial_config import TrialConfig
 
 _AVERAGING_STARTS = 9
@@ -167,15 +168,15 @@ def _copied(weight: keras.Variable) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(weight))
 
 
-class _AdamW(TrialOptimizer, keras.optimizers.Adam):
+class _AdamW(TrialOptimizer, FusedAdam):
     """Adam with decoupled weight decay."""
 
 
-class _Sgd(TrialOptimizer, keras.optimizers.SGD):
+class _Sgd(TrialOptimizer, FusedNesterov):
     """Gradient descent with Nesterov's momentum."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(momentum=0.9, nesterov=True, **options)
+        super().__init__(momentum=0.9, **options)
 
 
 OPTIMIZERS: dict[str, Callable[..., TrialOptimizer]] = {"adamw": _AdamW, "sgd": _Sgd}
