@@ -105,6 +105,7 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path, content: bytes, said: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_real_table_gives_the_same_splits_as_the_real_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,9 @@ from fer_search.workflows.plan import plan
     ("name", "asked"),
     [
         ("HyperResNet", {"version", "optimizer"}),
-        ("HyperXception", {"kernel_size", "num_dense_layers"}),
+        pytest.param(
+            *("HyperXception", {"kernel_size", "num_dense_layers"}), marks=pytest.mark.long
+        ),
     ],
 )
 def test_kerastuners_own_hypermodels_are_trained_as_they_are(tmp_path, name, asked):
