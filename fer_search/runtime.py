@@ -134,10 +134,15 @@ def environment(device: Device) -> dict[str, Any]:
 
 def jit_compile() -> bool | str:
     """What to pass to `Model.compile`: on a CPU, TensorFlow trains four times slower with XLA."""
+    return False if is_tensorflow_on_cpu() else "auto"
+
+
+def is_tensorflow_on_cpu() -> bool:
+    """Tell whether TensorFlow computes here, and on no GPU."""
     import keras
 
     backend = keras.backend.backend()
-    return False if backend == "tensorflow" and not _count_gpus(backend) else "auto"
+    return backend == "tensorflow" and not _count_gpus(backend)
 
 
 def _is_visible(index: int, uuid: str) -> bool:

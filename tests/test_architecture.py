@@ -25,7 +25,13 @@ LAYERS = [
 ]
 HOMES = {
     "keras": {"model", "serving", "runtime", "study.hypermodel"},
-    "tensorflow": {"runtime", "model.batch_norm", "model.feed", "model.fused_steps"},
+    "tensorflow": {
+        "runtime",
+        "model.batch_norm",
+        "model.convolutions",
+        "model.feed",
+        "model.fused_steps",
+    },
     "optuna": {"study"},
     "keras_tuner": {"study"},
     "mlflow": {"tracking", "serving"},

@@ -18,6 +18,7 @@ import numpy as np
 from fer_search.config import SMALLEST_IMAGE
 from fer_search.errors import WeightsError
 from fer_search.model.batch_norm import fuse
+from fer_search.model.convolutions import as_products
 
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
 """Values of `weights` that are not the path of a file."""
@@ -69,6 +70,7 @@ class Backbone:
             if hasattr(layer, "moving_mean"):
                 layer.momentum = _BATCH_NORM_MOMENTUM
         fuse(model)
+        as_products(model)
         return model
 
     def stage_of(self, layer: str) -> str:
