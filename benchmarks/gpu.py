@@ -5,16 +5,22 @@
 `ours` is `train` as trials run it, with augmentation, metrics and checkpoints; `native_torch` is
 PyTorch by hand on one batch in memory, with channels_last, autocast and torch.compile. `in two` is
 what two trials at once on the same device come to together. Then a trial of 20 epochs is split
-into training and the rest. It runs on a CPU, too, where small sizes show that it works.
+into training and the rest, and last comes a search as a person would start it, 50 trials of at most
+20 epochs. It runs on a CPU, too, where small sizes show that it works.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import statistics
+import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
 from benchmarks import measure
 from benchmarks.loops import Task, running
@@ -26,6 +32,7 @@ from fer_search.model import classifier
 from fer_search.model.training import train
 from fer_search.trial_config import TrialConfig
 
+ROOT = Path(__file__).parents[1]
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bfloat16 operations a second, from NVIDIA's data sheets of the largest version."""
 
@@ -40,6 +47,9 @@ def main() -> None:
         lambda parser: parser.add_argument("--batch-size", type=int, default=128),
         lambda parser: parser.add_argument("--limit", type=int),
         lambda parser: parser.add_argument("--epochs", type=int, default=20),
+        lambda parser: parser.add_argument("--trials", type=int, help="of the search"),
+        lambda parser: parser.add_argument("--trials-per-gpu", type=int, default=1),
+        lambda parser: parser.add_argument("--weights", default="none", help="of the search"),
     )
     limit = options.limit or (4096 if options.quick else 28_709)
     sizes = [int(size) for size in options.sizes.split(",")]
@@ -60,6 +70,13 @@ def main() -> None:
         rows.append([f"{backbone}, {sizes[0]} px", *split.values()])
         numbers |= {f"gpu.{backbone}.trial.{name}": value for name, value in split.items()}
     shown += f"\n\n{measure.table([f'a trial of {options.epochs} epochs, s', *split], rows)}"
+    trials = options.trials or (5 if options.quick else 50)
+    numbers["gpu.search.seconds"] = seconds = _search(
+        trials=trials, epochs=options.epochs, image_sizes=sizes[0], data=options.data, limit=limit,
+        backbones=options.backbones, weights=options.weights, workers="auto",
+        trials_per_gpu=options.trials_per_gpu,
+    )  # fmt: skip
+    shown += f"\n\nA search of {trials} trials, at {sizes[0]} px: {seconds:.0f} s in all."
     measure.close("On this device", shown, numbers, options.json)
 
 
@@ -96,6 +113,20 @@ def _trial(task: Task, epochs: int) -> dict[str, float]:
     n = len(splits.train.labels) // task.batch_size * task.batch_size
     batches = sum(n / epoch.images_per_second for epoch in result.epochs)
     return {"whole": whole, "in batches": batches, "rest": whole - batches}
+
+
+def _search(**settings: Any) -> float:
+    """Seconds from the command to the test score."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        measure.alone(
+            [sys.executable, "-m", "fer_search", "search",
+             *(f"--{name}={value}" for name, value in settings.items())],
+            PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db",
+            XDG_STATE_HOME=folder,
+        )  # fmt: skip
+    return time.perf_counter() - began
 
 
 def _operations(task: Task) -> float:

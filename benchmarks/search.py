@@ -12,7 +12,8 @@
     ray_asha     Ray Tune, OptunaSearch and ASHA
 
 All train by `model.training.train`; a score counts from the moment its epoch was validated. Every
-search runs in a process of its own, seed by seed and in turn. `--quick` searches the miniature
+search runs in a process of its own, seed by seed and in turn. `--keep FILE` writes down each search
+when it has ended, and the same command goes on from there. `--quick` searches the miniature
 network: in so short a time VGG16 learns next to nothing, whoever searches.
 """
 
@@ -24,6 +25,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,8 @@ def main() -> None:
         lambda parser: parser.add_argument("--seconds", type=float, help="for each search"),
         lambda parser: parser.add_argument("--seeds", type=int),
         lambda parser: parser.add_argument("--only", default=",".join(CONTENDERS)),
+        lambda parser: parser.add_argument("--image-sizes", default="48"),
+        lambda parser: parser.add_argument("--keep", type=Path, metavar="FILE"),
         lambda parser: parser.add_argument("--figure", type=Path),
     )
     quick = options.quick
@@ -55,25 +59,55 @@ def main() -> None:
     weights = NO_WEIGHTS if backbones == "tiny" else _absolute(options.weights)
     space = {
         "data": _absolute(options.data), "weights": weights, "backbones": backbones,
-        "image_sizes": "48", "limit": options.limit or (2000 if quick else 6000),
+        "image_sizes": options.image_sizes, "limit": options.limit or (2000 if quick else 6000),
         "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
     }  # fmt: skip
     curves: dict[str, list[Curve]] = {name: [] for name in options.only.split(",")}
     failures = []
+    kept = _Kept(options.keep, space | {"seconds": seconds})
     for seed in range(options.seeds or (1 if quick else 3)):
         for name in list(curves):
             try:
-                curves[name].append(_run(name, seed, seconds, space))
+                curve = kept.read(name, seed) or _run(name, seed, seconds, space)
             except RuntimeError as error:  # the others shall not be lost with it
                 failures.append(f"{name}, seed {seed}: {error}")
                 del curves[name]
             else:
-                print(name, seed, curves[name][-1][-1:], flush=True)
+                kept.write(name, seed, curve)
+                curves[name].append(curve)
+                print(name, seed, curve[-1:], flush=True)
     _report(curves, f"{seconds:g} s, {space['limit']} pictures, {space['epochs']} epochs", options)
     if options.figure:
         _plot(curves, seconds, options.figure)
     if failures:
         sys.exit("\n".join(["These failed, and are left out:", *failures]))
+
+
+class _Kept:
+    """Searches that have ended, in a file.
+
+    Args:
+        file: None to keep nothing.
+        task: What is searched, and for how long.
+    """
+
+    def __init__(self, file: Path | None, task: dict[str, object]) -> None:
+        self._file = file
+        self._held: dict[str, Any] = {"task": task, "curves": {}}
+        if file and file.is_file():
+            self._held = json.loads(file.read_text())
+            if self._held["task"] != task:
+                sys.exit(f"{file} keeps other searches: {self._held['task']}, expected {task}")
+
+    def read(self, name: str, seed: int) -> Curve | None:
+        """A search that has ended before."""
+        return self._held["curves"].get(f"{name} {seed}")
+
+    def write(self, name: str, seed: int, curve: Curve) -> None:
+        """Keep a search."""
+        self._held["curves"][f"{name} {seed}"] = curve
+        if self._file:
+            self._file.write_text(json.dumps(self._held))
 
 
 def _report(curves: dict[str, list[Curve]], title: str, options: argparse.Namespace) -> None:

@@ -57,8 +57,11 @@ def test_every_trial_of_the_overhead_benchmark_is_timed(tmp_path):
 def test_a_search_leaves_scores_that_rise(tmp_path):
     file = tmp_path / "numbers.json"
     common = "--quick --data synthetic --weights none --backbones tiny --limit 140 --seconds 6"
-    done = run("benchmarks.search", *common.split(), "--only", "ours,i_epoch", "--json", str(file))
+    common += f" --only ours,i_epoch --keep {tmp_path}/kept"
+    done = run("benchmarks.search", *common.split(), "--json", str(file))
     assert done.returncode == 0, done.stderr
+    again = run("benchmarks.search", *common.split())
+    assert again.stdout == done.stdout, "searches that were kept ran again"
     numbers = json.loads(file.read_text())
     assert 0 < numbers["search.best.ours"] <= 1
     assert numbers["search.time_ratio.i_epoch"] > 0
@@ -96,6 +99,19 @@ def test_the_memory_of_a_worker_is_written_down(tmp_path):
 def test_the_benchmark_for_gpus_runs_on_a_small_scale(tmp_path):
     file = tmp_path / "numbers.json"
     common = "--quick --data synthetic --backbones resnet50 --sizes 32 --batch-size 16 --limit 64"
-    done = run("benchmarks.gpu", *common.split(), "--epochs", "1", "--json", str(file))
+    common += " --epochs 1 --trials 1"
+    done = run("benchmarks.gpu", *common.split(), "--json", str(file))
     assert done.returncode == 0, done.stderr
-    assert json.loads(file.read_text())["gpu.resnet50.32.ours"] > 0
+    numbers = json.loads(file.read_text())
+    assert numbers["gpu.resnet50.32.ours"] > 0
+    assert numbers["gpu.search.seconds"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_what_lies_between_two_trials_is_told_in_parts(tmp_path):
+    file = tmp_path / "numbers.json"
+    common = "--quick --data synthetic --weights none --backbones tiny --limit 70 --trials 3"
+    done = run("benchmarks.between", *common.split(), "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(file.read_text())["between.seconds"] < 60

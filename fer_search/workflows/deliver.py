@@ -1,8 +1,10 @@
 """From the spool to Optuna, MLflow and the registry: the end of every completed trial.
 
 Order: metrics -> tell Optuna -> figures, model, version -> the run ends -> the spool is emptied.
-Each step can be repeated without doubling anything, so a delivery that was cut short is simply
-done again: by the worker that trained, or by the next start of the study.
+The sampler waits for the first two, `announce`; nobody waits for the others, `deliver`, which
+`courier.py` does while the next trial trains. Each step can be repeated without doubling anything,
+so what was cut short is simply done again: by the worker that trained, or by the next start of the
+study.
 """
 
 from __future__ import annotations
@@ -22,13 +24,12 @@ from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
 
 
-def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[[], None]) -> None:
-    """Bring a finished trial from the spool to where it belongs.
+def announce(spooled: Spooled, study_run: StudyRun, tell: Callable[[], None]) -> None:
+    """Log what a finished trial came to, and tell the sampler.
 
     Args:
         spooled: The trial.
-        study: It belongs to.
-        study_run: Of the study.
+        study_run: Of its study.
         tell: Tells Optuna; called once the metrics are safe.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
@@ -43,6 +44,17 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun, tell: Callable[
         final |= evaluation.metrics("val", views)
     run.log_metrics(final, step=0, at=spooled.finished_at)
     tell()
+
+
+def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
+    """Bring all else that an announced trial left in the spool to where it belongs.
+
+    Args:
+        spooled: The trial.
+        study: It belongs to.
+        study_run: Of the study.
+    """
+    run, result = study_run.existing(spooled.run_id), spooled.result
     title = f"Trial {spooled.number} on validation"
     pictures = {
         "confusion_matrix.png": trial_figures.confusion_matrix(result.validation, title),
@@ -83,7 +95,8 @@ def deliver_left(study: Study, study_run: StudyRun) -> None:
             continue
         try:
             with spool.lock_of(folder, spooled.number).acquire(timeout=0):
-                deliver(spooled, study, study_run, functools.partial(_tell_left, spooled, study))
+                announce(spooled, study_run, functools.partial(_tell_left, spooled, study))
+                deliver(spooled, study, study_run)
         except Timeout:  # a live worker is at it
             continue
 

@@ -23,6 +23,7 @@ from fer_search.data.splits import Splits
 from fer_search.errors import DataError, TrialFailed
 from fer_search.results import EpochMetrics
 from fer_search.serving.evaluation import evaluate_views
+from fer_search.spool import Spooled
 from fer_search.study.leases import LeaseLost
 from fer_search.study.studies import Study, existing_study
 from fer_search.study.trial import Trial, TrialPruned
@@ -31,7 +32,8 @@ from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.outbox import Outbox
 from fer_search.tracking.runs import StudyRun, TrialRun
-from fer_search.workflows.deliver import deliver, deliver_left
+from fer_search.workflows.courier import Courier
+from fer_search.workflows.deliver import announce, deliver_left
 from fer_search.workflows.plan import Plan, plan
 
 log = logging.getLogger(__name__)
@@ -65,13 +67,16 @@ def work(config: WorkerConfig) -> None:
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
     patiently(lambda: deliver_left(study, study_run))
     after_first = None
-    while (trial := patiently(study.take)) is not None:
-        run_trial(trial, splits, study, study_run)
-        processes.heed_stop()
-        after_first = after_first or _memory()
-        if _memory() - after_first > GROWTH_BYTES:
-            log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
-            processes.begin_anew()
+    with Courier(study, study_run, spool.folder_of(study_run.run_id)) as courier:
+        while (trial := patiently(study.take)) is not None:
+            if finished := run_trial(trial, splits, study, study_run):
+                courier.send(finished)
+            processes.heed_stop()
+            after_first = after_first or _memory()
+            if _memory() - after_first > GROWTH_BYTES:
+                courier.wait()
+                log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
+                processes.begin_anew()
 
 
 def _memory() -> int:
@@ -95,26 +100,31 @@ def check_data(study: Study, splits: Splits) -> None:
             )
 
 
-def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> None:
-    """Train what the study suggests, record it, and tell the study how it ended."""
+def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -> Spooled | None:
+    """Train what the study suggests, record it, and tell the study how it ended.
+
+    Returns:
+        A completed trial, which remains to be delivered.
+    """
     run = patiently(lambda: _opened(trial, study, study_run))
     folder, outbox = spool.folder_of(study_run.run_id), Outbox(run)
     try:
         end = _trained(trial, run, outbox, splits, study, folder)
         outbox.close()
         with spool.lock_of(folder, trial.number):
-            patiently(lambda: end(study_run))
+            finished = patiently(lambda: end(study_run))
     except LeaseLost:
         log.warning("trial %d: this process was silent too long, another has it", trial.number)
         outbox.close(seconds=_HURRY)
+        return None
     except BaseException:  # a stop or a bug: the trial goes back into the queue
         outbox.close(seconds=_HURRY)
         if trial.give_back():
             with contextlib.suppress(store.StoreException):  # the next start repairs it
                 run.end_as("WAITING")
         raise
-    else:
-        spool.drop_checkpoints(folder, [trial.number])
+    spool.drop_checkpoints(folder, [trial.number])
+    return finished
 
 
 def _opened(trial: Trial, study: Study, study_run: StudyRun) -> TrialRun:
@@ -128,8 +138,8 @@ def _opened(trial: Trial, study: Study, study_run: StudyRun) -> TrialRun:
 
 def _trained(
     trial: Trial, run: TrialRun, outbox: Outbox, splits: Splits, study: Study, folder: Path
-) -> Callable[[StudyRun], None]:
-    """Train, and give what remains to be done; a completed trial is in the spool by then."""
+) -> Callable[[StudyRun], Spooled | None]:
+    """Train, and give what remains to be said; a completed trial is in the spool by then."""
     try:
         file = spool.checkpoint_of(folder, trial.number)
         planned = patiently(lambda: plan(trial, study.search, file))
@@ -163,9 +173,9 @@ def _trained(
                 pictures=planned.pictures(splits),
                 save_model=model.save,
             )
-        return lambda study_run: deliver(spooled, study, study_run, lambda: trial.complete(result))
+        return functools.partial(_completed, trial, spooled)
     except TrialPruned:
-        return lambda _: _pruned(trial, run)
+        return functools.partial(_pruned, trial, run)
     except TrialFailed as failure:
         log.warning("trial %d failed (%s): %s", trial.number, failure.kind, failure)
         return functools.partial(_failed, trial, run, failure)
@@ -192,7 +202,12 @@ def _introduce(run: TrialRun, planned: Plan, splits: Splits) -> None:
     run.log_params(planned.params)
 
 
-def _pruned(trial: Trial, run: TrialRun) -> None:
+def _completed(trial: Trial, spooled: Spooled, study_run: StudyRun) -> Spooled:
+    announce(spooled, study_run, lambda: trial.complete(spooled.result))
+    return spooled
+
+
+def _pruned(trial: Trial, run: TrialRun, _: StudyRun) -> None:
     trial.prune()
     run.end_as("PRUNED")
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import random
 import shutil
+import threading
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from fer_search.study.trial import TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows import plan, worker
-from fer_search.workflows.deliver import deliver_left
+from fer_search.workflows.deliver import deliver, deliver_left
 from fer_search.workflows.finish import finish
 from fer_search.workflows.search import repair
 
@@ -72,8 +74,12 @@ def states(study):
 def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     study, study_run, splits, capsys
 ):
-    trial = study.take()
-    worker.run_trial(trial, splits, study, study_run)
+    finished = worker.run_trial(study.take(), splits, study, study_run)
+    assert states(study)[0] == "COMPLETE", "the sampler had to wait for the delivery"
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    deliver(finished, study, study_run)
+    after = random.getstate(), np.random.get_state()[1].tolist()
+    assert before == after, "the next trial, which trains meanwhile, would begin with other weights"
     (run,) = trial_runs(study_run)
     client = study_run.client
     assert (run.info.status, run.info.run_name) == ("FINISHED", "trial-000")
@@ -114,6 +120,45 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
+def test_a_courier_delivers_and_says_what_came_of_it(study, study_run, splits, monkeypatch):
+    trial_1, trial_2 = study.take(), study.take()
+    folder = spool.folder_of(study_run.run_id)
+    with worker.Courier(study, study_run, folder) as courier:
+        courier.send(worker.run_trial(trial_1, splits, study, study_run))
+    assert not list(spool.waiting(folder))
+    finished = worker.run_trial(trial_2, splits, study, study_run)
+    with monkeypatch.context() as patch:
+        patch.setattr(study_run, "existing", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError), worker.Courier(study, study_run, folder) as courier:
+            courier.send(finished)
+    (left,) = spool.waiting(folder)
+    deliver_left(study, study_run)
+    with worker.Courier(study, study_run, folder) as courier:
+        courier.send(left)  # a search that tidied up was faster
+    assert [run.info.status for run in trial_runs(study_run)] == ["FINISHED", "FINISHED"]
+
+
+def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
+    study, study_run, splits, monkeypatch
+):
+    folder, answers = spool.folder_of(study_run.run_id), threading.Event()
+
+    def away(_):
+        answers.set()
+        raise ConnectionError
+
+    finished = worker.run_trial(study.take(), splits, study, study_run)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(study_run, "existing", away)
+        with worker.Courier(study, study_run, folder) as courier:
+            courier.send(finished)
+            assert answers.wait(10)
+            raise KeyboardInterrupt
+    assert len(list(spool.waiting(folder))) == 1
+    deliver_left(study, study_run)
+    assert not list(spool.waiting(folder))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["log_metrics", "log_figures", "end_as"])
 def test_a_delivery_cut_short_is_finished_by_the_next_start(
@@ -129,7 +174,7 @@ def test_a_delivery_cut_short_is_finished_by_the_next_start(
         if moment == "log_metrics":  # epochs are logged by it too
             patch.setattr("fer_search.tracking.runs.TrialRun.log_epoch", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            worker.run_trial(trial, splits, study, study_run)
+            deliver(worker.run_trial(trial, splits, study, study_run), study, study_run)
     deliver_left(study, study_run)
     repair(study, study_run)
     (run,) = trial_runs(study_run)
@@ -153,7 +198,7 @@ def test_what_a_process_spooled_before_it_was_killed_is_told_and_delivered(
     trial = study.take()
     with monkeypatch.context() as patch:
         patch.setattr(worker, "system_metrics", lambda *_: contextlib.nullcontext())
-        patch.setattr(worker, "deliver", lambda *_: killed(trial))
+        patch.setattr(worker, "announce", lambda *_: killed(trial))
         patch.setattr(type(trial), "give_back", lambda _: False)
         with pytest.raises(SystemExit):
             worker.run_trial(trial, splits, study, study_run)

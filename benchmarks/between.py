@@ -1,0 +1,166 @@
+"""What lies between the last epoch of a trial and the first step of the next one.
+
+    python -m benchmarks.between [--quick] [--json FILE] [--weights FILE]
+
+One process trains, stores and logs VGG16 trials one after the other as a worker does, with figures,
+models and versions. What the courier does, it does while the next trial trains. The first trial,
+which fills caches, does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from benchmarks import measure
+from fer_search import runtime, spool
+from fer_search.config import SearchConfig, WorkerConfig
+from fer_search.data.preparation import prepare
+from fer_search.model import checkpoint, epochs, training
+from fer_search.study.queue import Queue
+from fer_search.study.studies import create_study, open_storage
+from fer_search.study.trial import Trial
+from fer_search.tracking import store
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows import courier, plan, worker
+
+PARTS: dict[str, tuple[Any, str]] = {
+    "checkpoint of the last epoch": (checkpoint.Checkpoint, "write"),
+    "validating the stored model": (training, "evaluate"),
+    "… and its views": (worker, "evaluate_views"),
+    "pictures for a figure": (plan, "preview"),
+    "spooling": (spool, "put"),
+    "metrics, told": (worker, "announce"),
+    "the next trial is taken": (Queue, "take"),
+    "its run is opened": (worker, "_opened"),
+    "its parameters": (worker, "plan"),
+    "… are logged": (worker, "_introduce"),
+    "its network": (training, "fresh_network"),
+}
+"""What is done, in order, and the function that does it."""
+FIRST_STEP, REST, ALL = "its first step, with compiling", "all else", "between two trials"
+BESIDE = "beside it: figures, model and version"
+
+
+def main() -> None:
+    """Print seconds, medians over the trials."""
+    options = measure.options(
+        __doc__,
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--weights", default="imagenet"),
+        lambda parser: parser.add_argument("--backbones", default="vgg16"),
+        lambda parser: parser.add_argument("--trials", type=int, default=9),
+        lambda parser: parser.add_argument("--limit", type=int),
+    )
+    trials = min(options.trials, 5) if options.quick else options.trials
+    search = SearchConfig(
+        study="between", trials=trials, data=options.data, epochs=2, image_sizes="48",
+        limit=options.limit or (1000 if options.quick else 3589), weights=options.weights,
+        backbones=options.backbones, sampler="random", pruner="none", storage="sqlite:///optuna.db",
+    )  # fmt: skip
+    gaps = _gaps(search.anchored(Path.cwd()))
+    medians = {
+        name: statistics.median(gap[name] for gap in gaps)
+        for name in (*PARTS, FIRST_STEP, REST, ALL, BESIDE)
+    }
+    rows = [[name, seconds] for name, seconds in medians.items()]
+    numbers = {"between.seconds": medians[ALL], "between.beside_seconds": medians[BESIDE]}
+    title = f"Between two trials of {options.backbones}, {search.limit} validation pictures"
+    measure.close(title, measure.table(["", "s"], rows), numbers, options.json)
+
+
+class _Clock:
+    """Times the parts of each gap between two trials."""
+
+    def __init__(self) -> None:
+        self.gaps: list[dict[str, float]] = []
+        self._now: dict[str, float] = {}
+        self._epoch_began = self._epoch_ended = 0.0
+
+    def timed(self, name: str, function: Any) -> Any:
+        """Time a part."""
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            done = function(*args, **kwargs)
+            self._now[name] = time.perf_counter() - began
+            return done
+
+        return call
+
+    def epoch(self, function: Any) -> Any:
+        """Hear of an epoch."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._epoch_began = time.perf_counter()
+            done = function(*args, **kwargs)
+            self._epoch_ended = time.perf_counter()
+            return done
+
+        return call
+
+    def batch(self, _: Trial, epoch: int, batch: int, n_batches: int) -> None:
+        """Hear of a batch; the first one of a trial ends a gap."""
+        if (epoch, batch) != (1, 1):
+            return
+        now = time.perf_counter()
+        if self._epoch_ended:
+            gap = self._now | {FIRST_STEP: now - self._epoch_began, ALL: now - self._epoch_ended}
+            gap[REST] = gap[ALL] - sum(gap[name] for name in (*PARTS, FIRST_STEP))
+            self.gaps.append(gap)
+        self._now = {}
+
+
+def _gaps(search: SearchConfig) -> list[dict[str, float]]:
+    """Train as a worker does, and look at all gaps but the first."""
+    clock, beside = _Clock(), list[float]()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(mock.patch.dict(os.environ, XDG_STATE_HOME=folder))
+        for name, (owner, function) in PARTS.items():
+            timed = clock.timed(name, getattr(owner, function))
+            stack.enter_context(mock.patch.object(owner, function, timed))
+        stack.enter_context(mock.patch.object(epochs, "run", clock.epoch(epochs.run)))
+        stack.enter_context(mock.patch.object(Trial, "progress", clock.batch))
+        stack.enter_context(
+            mock.patch.object(courier, "deliver", _measured(courier.deliver, beside))
+        )
+        _work(search)
+    return [gap | {BESIDE: seconds} for gap, seconds in zip(clock.gaps, beside, strict=False)][1:]
+
+
+def _measured(function: Any, into: list[float]) -> Any:
+    def call(*args: Any) -> None:
+        began = time.perf_counter()
+        function(*args)
+        into.append(time.perf_counter() - began)
+
+    return call
+
+
+def _work(search: SearchConfig) -> None:
+    """A study in the working directory, and a worker of it."""
+    runtime.configure()
+    splits = prepare(search)
+    store.mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    client = store.connect()
+    study_run = StudyRun(client, store.begin_run(client, search.study, {}))
+    facts = {
+        "run_id": study_run.run_id, "train_digest": splits.train_digest,
+        "test_digest": splits.test_digest,
+    }  # fmt: skip
+    create_study(open_storage(search.storage), search, facts)
+    worker.work(WorkerConfig(study=search.study, storage=search.storage))
+
+
+if __name__ == "__main__":
+    main()
