@@ -15,7 +15,6 @@ import os
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -61,11 +60,19 @@ def main() -> None:
     )
     trials = min(options.trials, 5) if options.quick else options.trials
     search = SearchConfig(
-        study="between", trials=trials, data=options.data, epochs=2, image_sizes="48",
-        limit=options.limit or (1000 if options.quick else 3589), weights=options.weights,
-        backbones=options.backbones, sampler="random", pruner="none", storage="sqlite:///optuna.db",
-    )  # fmt: skip
-    gaps = _gaps(search.anchored(Path.cwd()))
+        study="between",
+        storage="sqlite:///optuna.db",
+        data=measure.absolute(options.data),
+        limit=options.limit or (1000 if options.quick else 3589),
+        weights=measure.absolute(options.weights),
+        backbones=options.backbones,
+        image_sizes="48",
+        trials=trials,
+        epochs=2,
+        sampler="random",
+        pruner="none",
+    )
+    gaps = _gaps(search)
     medians = {
         name: statistics.median(gap[name] for gap in gaps)
         for name in (*PARTS, FIRST_STEP, REST, ALL, BESIDE)
@@ -107,7 +114,7 @@ class _Clock:
 
         return call
 
-    def batch(self, _: Trial, epoch: int, batch: int, n_batches: int) -> None:
+    def batch(self, epoch: int, batch: int, _n_batches: int) -> None:
         """Hear of a batch; the first one of a trial ends a gap."""
         if (epoch, batch) != (1, 1):
             return

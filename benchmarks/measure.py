@@ -99,5 +99,10 @@ def alone(command: Sequence[str], **environment: str) -> str:
     return done.stdout
 
 
+def absolute(value: str) -> str:
+    """A path for work that is done elsewhere; the names of sources stay as they are."""
+    return str(Path(value).resolve()) if Path(value).exists() else value
+
+
 def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

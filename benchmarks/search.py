@@ -56,9 +56,9 @@ def main() -> None:
     quick = options.quick
     seconds = options.seconds or (80 if quick else 3600)
     backbones = options.backbones or ("tiny" if quick else "vgg16")
-    weights = NO_WEIGHTS if backbones == "tiny" else _absolute(options.weights)
+    weights = NO_WEIGHTS if backbones == "tiny" else measure.absolute(options.weights)
     space = {
-        "data": _absolute(options.data), "weights": weights, "backbones": backbones,
+        "data": measure.absolute(options.data), "weights": weights, "backbones": backbones,
         "image_sizes": options.image_sizes, "limit": options.limit or (2000 if quick else 6000),
         "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
     }  # fmt: skip
@@ -126,11 +126,6 @@ def _report(curves: dict[str, list[Curve]], title: str, options: argparse.Namesp
         rows.append(row + [""] * (3 - len(row)))
     head = ["search", "best macro-F1", "ours needs of its time"]
     measure.close(f"Searches, {title}", measure.table(head, rows), numbers, options.json)
-
-
-def _absolute(value: str) -> str:
-    """A path for processes that run elsewhere; the names of sources stay as they are."""
-    return str(Path(value).resolve()) if Path(value).exists() else value
 
 
 def _run(name: str, seed: int, seconds: float, space: dict[str, object]) -> Curve:
