@@ -70,14 +70,21 @@ def main() -> None:
         rows.append([f"{backbone}, {sizes[0]} px", *split.values()])
         numbers |= {f"gpu.{backbone}.trial.{name}": value for name, value in split.items()}
     shown += f"\n\n{measure.table([f'a trial of {options.epochs} epochs, s', *split], rows)}"
-    trials = options.trials or (5 if options.quick else 50)
-    numbers["gpu.search.seconds"] = seconds = _search(
-        trials=trials, epochs=options.epochs, image_sizes=sizes[0], data=options.data, limit=limit,
-        backbones=options.backbones, weights=options.weights, workers="auto",
-        trials_per_gpu=options.trials_per_gpu,
-    )  # fmt: skip
-    shown += f"\n\nA search of {trials} trials, at {sizes[0]} px: {seconds:.0f} s in all."
     measure.close("On this device", shown, numbers, options.json)
+    trials = options.trials or (5 if options.quick else 50)
+    seconds = _search(
+        trials=trials,
+        epochs=options.epochs,
+        image_sizes=sizes[0],
+        data=measure.absolute(options.data),
+        limit=limit,
+        backbones=options.backbones,
+        weights=measure.absolute(options.weights),
+        workers="auto",
+        trials_per_gpu=options.trials_per_gpu,
+    )
+    shown = measure.table(["", "s"], [[f"{trials} trials, at {sizes[0]} px, in all", seconds]])
+    measure.close("A search", shown, {"gpu.search.seconds": seconds}, options.json)
 
 
 def _rates(task: Task, turns: int) -> dict[str, float]:

@@ -15,12 +15,13 @@ import tempfile
 import psutil
 
 from benchmarks import measure
-from fer_search import runtime
+from fer_search import runtime, spool
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
 from fer_search.study.studies import create_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
+from fer_search.workflows.courier import Courier
 from fer_search.workflows.worker import run_trial
 
 WARM = 5
@@ -60,9 +61,11 @@ def _held(trials: int, backbones: str) -> list[float]:
     study_run = StudyRun(client, store.begin_run(client, "memory", {}))
     facts = {"run_id": study_run.run_id, "train_digest": "", "test_digest": ""}
     study, held = create_study(open_storage(search.storage), search, facts), []
-    while trial := study.take():
-        run_trial(trial, splits, study, study_run)
-        held.append(psutil.Process().memory_info().rss / 1e6)
+    with Courier(study, study_run, spool.folder_of(study_run.run_id)) as courier:
+        while trial := study.take():
+            if finished := run_trial(trial, splits, study, study_run):
+                courier.send(finished)
+            held.append(psutil.Process().memory_info().rss / 1e6)
     return held
 
 

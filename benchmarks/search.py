@@ -64,7 +64,7 @@ def main() -> None:
     }  # fmt: skip
     curves: dict[str, list[Curve]] = {name: [] for name in options.only.split(",")}
     failures = []
-    kept = _Kept(options.keep, space | {"seconds": seconds})
+    kept = _Kept(options.keep, space | {"seconds": seconds, "machine": measure.machine()})
     for seed in range(options.seeds or (1 if quick else 3)):
         for name in list(curves):
             try:
@@ -88,7 +88,7 @@ class _Kept:
 
     Args:
         file: None to keep nothing.
-        task: What is searched, and for how long.
+        task: What is searched, for how long, and by what.
     """
 
     def __init__(self, file: Path | None, task: dict[str, object]) -> None:
@@ -107,7 +107,9 @@ class _Kept:
         """Keep a search."""
         self._held["curves"][f"{name} {seed}"] = curve
         if self._file:
-            self._file.write_text(json.dumps(self._held))
+            draft = self._file.with_name(f".{self._file.name}")
+            draft.write_text(json.dumps(self._held))
+            draft.replace(self._file)
 
 
 def _report(curves: dict[str, list[Curve]], title: str, options: argparse.Namespace) -> None:

@@ -53,8 +53,9 @@ class Spooled:
         return self.folder / _MODEL
 
     def remove(self) -> None:
-        """Empty this place: everything has arrived."""
-        shutil.rmtree(self.folder)
+        """Empty this place: everything has arrived. Who looks meanwhile sees it whole or not."""
+        gone = self.folder.rename(self.folder.with_name(f".gone-{time.time_ns()}"))
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def folder_of(study_run_id: str) -> Path:
@@ -122,7 +123,7 @@ def put(
     np.savez(draft / _ARRAYS, **arrays | pictures)
     (draft / _FACTS).write_text(json.dumps(facts))
     place = spool / f"trial-{number:03d}"
-    if place.exists():  # an earlier attempt at the same trial, never told
+    if place.exists():  # an earlier attempt at the same trial, never told: the caller has its lease
         shutil.rmtree(place)
     draft.rename(place)
     return _read(place)
@@ -137,6 +138,8 @@ def waiting(spool: Path) -> Iterator[Spooled]:
         try:
             found = _read(place)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            if not place.exists():  # it has been delivered since
+                continue
             aside = place.rename(place.with_name(f"unreadable-{place.name}-{time.time_ns()}"))
             log.warning("%s can not be read (%s), moved to %s", place, error, aside)
             continue
@@ -144,7 +147,9 @@ def waiting(spool: Path) -> Iterator[Spooled]:
 
 
 def sweep(spool: Path) -> None:
-    """Remove drafts that a kill left; those of live workers are locked."""
+    """Remove what a kill left of drafts, those of live workers are locked, and of removals."""
+    for gone in spool.glob(".gone-*"):
+        shutil.rmtree(gone, ignore_errors=True)
     for draft in spool.glob(".draft-*"):
         number = int(draft.name.split("-")[1])
         with contextlib.suppress(Timeout), lock_of(spool, number).acquire(timeout=0):

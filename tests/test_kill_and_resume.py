@@ -1,10 +1,12 @@
 """Real processes and real signals: whatever is killed, the printed resume command goes on."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,15 +141,16 @@ def mid_trial(process, number=0, after=0):
     return workers(process.pid)
 
 
-def assert_whole(undisturbed):
-    """Exactly N trials, nothing RUNNING, one tree, every model once, every number as it would be.
+def assert_resumed():
+    """The trial that was stopped went on where it was."""
+    runs = MlflowClient().search_runs(["0"])
+    assert max(int(run.data.tags.get("fer.resumed_after_epoch", 0)) for run in runs) >= 1
 
-    And the trial that was stopped went on where it was.
-    """
+
+def assert_whole(undisturbed):
+    """N trials, nothing RUNNING, one tree, every model once, every number as it would be."""
     client = MlflowClient()
     assert numbers(client) == undisturbed
-    resumed = [run.data.tags.get("fer.resumed_after_epoch", 0) for run in client.search_runs(["0"])]
-    assert max(map(int, resumed)) >= 1
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
     assert len(finished) == TRIALS
     assert not [t for t in trials() if t.state.name == "RUNNING"]
@@ -212,6 +215,7 @@ def test_however_a_search_is_stopped_it_ends_as_an_undisturbed_one(search, undis
     (worker,) = mid_trial(process, after=reported)
     worker.kill()  # another one takes its place
     assert process.wait(200) == 0, output()
+    assert_resumed()
     assert_whole(undisturbed)
     assert trials()[0].user_attrs["takeovers"] == 2
 
@@ -226,6 +230,21 @@ def test_a_killed_launcher_takes_the_search_along(search, undisturbed):
     assert len([t for t in trials() if t.state.name == "COMPLETE"]) < TRIALS, "it went on"
     assert not [t for t in trials() if t.state.name == "RUNNING"]
     assert search(*command).wait(200) == 0
+    assert_resumed()
+    assert_whole(undisturbed)
+
+
+def test_what_a_dead_worker_had_not_delivered_is_delivered(search, undisturbed):
+    process = search()
+    wait_for(lambda: trials() and trials()[0].state.name == "COMPLETE")
+    with contextlib.closing(sqlite3.connect("mlflow.db", timeout=60)) as database:
+        database.execute("BEGIN EXCLUSIVE")  # its courier has to wait
+        wait_for(lambda: [t for t in trials() if t.state.name == "RUNNING"])
+        killed_with_all_at_once(process)
+        database.rollback()
+    spool = Path(os.environ["XDG_STATE_HOME"], "fer_search", "spool")
+    assert list(spool.glob("*/trial-000")), "it had been delivered already"
+    assert search().wait(200) == 0, output()
     assert_whole(undisturbed)
 
 

@@ -84,6 +84,23 @@ def test_a_damaged_trial_is_set_aside_and_the_others_are_found(caplog):
     assert [found.number for found in spool.waiting(folder)] == [2]
 
 
+def test_a_trial_that_another_process_delivers_meanwhile_is_passed_over():
+    folder = spool.folder_of("run")
+    others = [put(folder, number) for number in (1, 2, 3)]
+    found = spool.waiting(folder)
+    assert next(found).number == 1
+    others[1].remove()
+    assert [each.number for each in found] == [3]
+    assert not list(folder.glob("unreadable*"))
+
+
+def test_a_removal_that_was_cut_short_is_swept():
+    folder = spool.folder_of("run")
+    (folder / ".gone-1").mkdir()
+    spool.sweep(folder)
+    assert not list(folder.glob(".gone*"))
+
+
 def test_a_second_attempt_replaces_the_first():
     folder = spool.folder_of("run")
     put(folder)

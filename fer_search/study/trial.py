@@ -116,6 +116,15 @@ class Trial:
         """Tell watchers where training is; costs nothing, travels with the next beat."""
         self._heartbeat.progress = (epoch, batch, n_batches)
 
+    def insist_on_lease(self) -> None:
+        """Leave the trial to another process if that has taken it.
+
+        Raises:
+            LeaseLost: If so.
+        """
+        if self._heartbeat.is_lost:
+            raise leases.LeaseLost
+
     def report(self, epoch: EpochMetrics) -> None:
         """Report an epoch to the pruner; epochs reported before a restart are passed over.
 
@@ -123,8 +132,7 @@ class Trial:
             TrialPruned: If the pruner says so.
             LeaseLost: If another process has taken this trial.
         """
-        if self._heartbeat.is_lost:
-            raise leases.LeaseLost
+        self.insist_on_lease()
         if epoch.epoch <= self._reported:
             return
         self._trial.report(epoch.val_macro_f1, step=epoch.epoch)

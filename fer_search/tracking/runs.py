@@ -152,6 +152,8 @@ class StudyRun(LoggedRun):
     def repair(self, points: Sequence[TrialPoint]) -> list[str]:
         """Give every trial run that is RUNNING but not trained the status that its trial has.
 
+        One that a live worker still delivers gets it a little early; the worker gives it again.
+
         Args:
             points: The trials; RUNNING only where a live process trains. A run whose trial is
                 not among them is newer than they are and left alone.

@@ -11,7 +11,7 @@ from typing import Self
 from fer_search import spool
 from fer_search.spool import Spooled
 from fer_search.study.studies import Study
-from fer_search.tracking.outage import patiently
+from fer_search.tracking.outage import is_full, is_outage, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import deliver
 
@@ -30,32 +30,44 @@ class Courier:
 
     def __init__(self, study: Study, study_run: StudyRun, folder: Path) -> None:
         self._study, self._study_run, self._folder = study, study_run, folder
-        self._thread = threading.Thread()
-        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._failed: tuple[Spooled, Exception] | None = None
         self._hurry = threading.Event()
 
     def send(self, spooled: Spooled) -> None:
         """Deliver an announced trial as soon as the one before it has arrived.
 
         Raises:
-            Exception: What came of the one before it.
+            Exception: As `wait`.
         """
         self.wait()
         self._thread = threading.Thread(
-            target=self._run, args=(spooled,), daemon=True, name="courier"
+            target=self._try, args=(spooled,), daemon=True, name="courier"
         )
         self._thread.start()
+
+    def heed(self) -> None:
+        """Heed a failure, if there was one, without waiting for what is under way.
+
+        Raises:
+            Exception: As `wait`.
+        """
+        if self._failed is None:
+            return
+        (spooled, error), self._failed = self._failed, None
+        if not (is_outage(error) or is_full(error)):
+            raise error
+        self._deliver(spooled)  # that was then
 
     def wait(self) -> None:
         """Wait until everything has arrived.
 
         Raises:
-            Exception: What the store answered, or that it stays away.
+            Exception: What the store answered; or that it is away, or full, still.
         """
-        if self._thread.ident:
+        if self._thread:
             self._thread.join()
-        if self._error:
-            raise self._error
+        self.heed()
 
     def __enter__(self) -> Self:
         return self
@@ -66,17 +78,22 @@ class Courier:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.wait()
-        elif self._thread.ident:
-            self._hurry.set()
-            self._thread.join(_HURRY)
-
-    def _run(self, spooled: Spooled) -> None:
-        give = functools.partial(deliver, spooled, self._study, self._study_run)
         try:
-            with spool.lock_of(self._folder, spooled.number):
-                if spooled.folder.exists():  # else a search that tidied up was faster
-                    patiently(give, stop=self._hurry)
+            if kind is None:
+                self.wait()
+        finally:
+            self._hurry.set()
+            if self._thread:
+                self._thread.join(_HURRY)
+
+    def _try(self, spooled: Spooled) -> None:
+        try:
+            self._deliver(spooled)
         except Exception as error:
-            self._error = error
+            self._failed = (spooled, error)
+
+    def _deliver(self, spooled: Spooled) -> None:
+        give = functools.partial(deliver, spooled, self._study, self._study_run)
+        with spool.lock_of(self._folder, spooled.number):
+            if spooled.folder.exists():  # else a search that tidied up was faster
+                patiently(give, stop=self._hurry)

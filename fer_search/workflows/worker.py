@@ -71,6 +71,7 @@ def work(config: WorkerConfig) -> None:
         while (trial := patiently(study.take)) is not None:
             if finished := run_trial(trial, splits, study, study_run):
                 courier.send(finished)
+            courier.heed()
             processes.heed_stop()
             after_first = after_first or _memory()
             if _memory() - after_first > GROWTH_BYTES:
@@ -164,6 +165,7 @@ def _trained(
                 model, splits.validation.images, result.validation, study.search.views
             )
         with spool.lock_of(folder, trial.number):
+            trial.insist_on_lease()
             spooled = spool.put(
                 folder,
                 number=trial.number,

@@ -3,13 +3,11 @@ import gc
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer_search.model import classifier, convolutions
 from fer_search.model.optimizers import OPTIMIZERS
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="convolutions are TensorFlow's"
-)
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 0.03}
 KINDS = {
     "pointwise": {"kernel_size": 1},
@@ -58,6 +56,25 @@ def test_a_product_learns_what_a_convolution_learns(policy, kind):
         one_step(product, maps, targets), one_step(plain, maps, targets), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE[policy], atol=TOLERANCE[policy])
+
+
+def test_gradients_of_products_are_those_of_convolutions():
+    rng = np.random.default_rng(2)
+    maps, kernel, upstream = (
+        keras.ops.cast(rng.normal(size=shape), "float32")
+        for shape in [(3, 4, 5, 2), (3, 3, 2, 6), (3, 4, 5, 6)]
+    )
+
+    def gradients(convolve):
+        with tf.GradientTape() as tape:
+            tape.watch([maps, kernel])
+            outputs = convolve(maps, kernel)
+        return [outputs, *tape.gradient(outputs, [maps, kernel], upstream)]
+
+    ours = gradients(tf.custom_gradient(convolutions._convolve))
+    theirs = gradients(lambda maps, kernel: tf.nn.conv2d(maps, kernel, 1, "SAME"))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fer_search.study.studies import create_study, open_storage
 from fer_search.study.trial import TrialPruned
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows import plan, worker
+from fer_search.workflows import courier, plan, worker
 from fer_search.workflows.deliver import deliver, deliver_left
 from fer_search.workflows.finish import finish
 from fer_search.workflows.search import repair
@@ -76,9 +76,9 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
 ):
     finished = worker.run_trial(study.take(), splits, study, study_run)
     assert states(study)[0] == "COMPLETE", "the sampler had to wait for the delivery"
-    before = random.getstate(), np.random.get_state()[1].tolist()
+    before = random.getstate(), repr(np.random.get_state(legacy=False))
     deliver(finished, study, study_run)
-    after = random.getstate(), np.random.get_state()[1].tolist()
+    after = random.getstate(), repr(np.random.get_state(legacy=False))
     assert before == after, "the next trial, which trains meanwhile, would begin with other weights"
     (run,) = trial_runs(study_run)
     client = study_run.client
@@ -123,19 +123,40 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
 def test_a_courier_delivers_and_says_what_came_of_it(study, study_run, splits, monkeypatch):
     trial_1, trial_2 = study.take(), study.take()
     folder = spool.folder_of(study_run.run_id)
-    with worker.Courier(study, study_run, folder) as courier:
-        courier.send(worker.run_trial(trial_1, splits, study, study_run))
+    with worker.Courier(study, study_run, folder) as mine:
+        mine.send(worker.run_trial(trial_1, splits, study, study_run))
     assert not list(spool.waiting(folder))
     finished = worker.run_trial(trial_2, splits, study, study_run)
     with monkeypatch.context() as patch:
         patch.setattr(study_run, "existing", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError), worker.Courier(study, study_run, folder) as courier:
-            courier.send(finished)
+        with pytest.raises(ZeroDivisionError), worker.Courier(study, study_run, folder) as mine:
+            mine.send(finished)
     (left,) = spool.waiting(folder)
     deliver_left(study, study_run)
-    with worker.Courier(study, study_run, folder) as courier:
-        courier.send(left)  # a search that tidied up was faster
+    with worker.Courier(study, study_run, folder) as mine:
+        mine.send(left)  # a search that tidied up was faster
     assert [run.info.status for run in trial_runs(study_run)] == ["FINISHED", "FINISHED"]
+
+
+def test_a_delivery_that_met_an_outage_is_tried_again_when_the_store_is_back(
+    study, study_run, splits, monkeypatch
+):
+    folder, answered = spool.folder_of(study_run.run_id), []
+
+    def away_once(call, **_):
+        answered.append(call)
+        if len(answered) == 1:
+            raise ConnectionError
+        return call()
+
+    finished = worker.run_trial(study.take(), splits, study, study_run)
+    monkeypatch.setattr(courier, "patiently", away_once)
+    with worker.Courier(study, study_run, folder) as mine:
+        mine.send(finished)
+        mine._thread.join()
+        assert len(list(spool.waiting(folder))) == 1
+        mine.heed()
+        assert not list(spool.waiting(folder))
 
 
 def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
@@ -150,8 +171,8 @@ def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
     finished = worker.run_trial(study.take(), splits, study, study_run)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(study_run, "existing", away)
-        with worker.Courier(study, study_run, folder) as courier:
-            courier.send(finished)
+        with worker.Courier(study, study_run, folder) as mine:
+            mine.send(finished)
             assert answers.wait(10)
             raise KeyboardInterrupt
     assert len(list(spool.waiting(folder))) == 1
