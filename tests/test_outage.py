@@ -116,11 +116,11 @@ class Run:
     def __init__(self, outages):
         self.outages, self.written = outages, []
 
-    def log_epoch(self, epoch):
+    def log_epochs(self, epochs):
         if self.outages:
             self.outages -= 1
             away()
-        self.written.append(epoch.epoch)
+        self.written += [epoch.epoch for epoch in epochs]
 
 
 def epoch(number):

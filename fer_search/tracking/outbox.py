@@ -61,10 +61,16 @@ class Outbox:
             self._thread.join(seconds)
 
     def _write(self) -> None:
-        while (epoch := self._waiting.get()) is not None:
+        is_open = True
+        while is_open:
+            waiting = [self._waiting.get()]
+            while not self._waiting.empty():  # all that wait go in one call
+                waiting.append(self._waiting.get())
+            is_open = waiting[-1] is not None
+            epochs = [epoch for epoch in waiting if epoch]
             try:
                 patiently(
-                    functools.partial(self._run.log_epoch, epoch),
+                    functools.partial(self._run.log_epochs, epochs),
                     patience=self._patience,
                     stop=self._hurry,
                 )

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Metric, Run, ViewType
 
 from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
@@ -34,6 +34,8 @@ PARENT = "mlflow.parentRunId"
 _STUDY, _NUMBER = "optuna.study", "optuna.trial_number"
 _STATE = "optuna.trial_state"
 _OPENINGS = "test_openings"
+_EPOCHS_AT_ONCE = 100
+"""MLflow takes 1,000 metrics in one call."""
 
 
 class TrialRun(LoggedRun):
@@ -51,11 +53,18 @@ class TrialRun(LoggedRun):
         logged = [] if is_new else client.get_metric_history(self.run_id, "epoch/val_macro_f1")
         self._logged_epochs = max((metric.step for metric in logged), default=0)
 
-    def log_epoch(self, epoch: EpochMetrics) -> None:
-        """Log an epoch; one that was logged before a restart stays as it was."""
-        if epoch.epoch > self._logged_epochs:
-            self.log_metrics(epoch.metrics(), step=epoch.epoch, at=epoch.ended_at)
-            self._logged_epochs = epoch.epoch
+    def log_epochs(self, epochs: Sequence[EpochMetrics]) -> None:
+        """Log epochs, in order; those that were logged before a restart stay as they were."""
+        new = [epoch for epoch in epochs if epoch.epoch > self._logged_epochs]
+        for start in range(0, len(new), _EPOCHS_AT_ONCE):
+            some = new[start : start + _EPOCHS_AT_ONCE]
+            metrics = [
+                Metric(name, float(value), int(1000 * epoch.ended_at), epoch.epoch)
+                for epoch in some
+                for name, value in epoch.metrics().items()
+            ]
+            self.client.log_batch(self.run_id, metrics=metrics)
+            self._logged_epochs = some[-1].epoch
 
     def epochs(self) -> list[EpochMetrics]:
         """Read back the epochs that were logged, in order; what is not known is NaN."""

@@ -33,8 +33,7 @@ def announce(spooled: Spooled, study_run: StudyRun, tell: Callable[[], None]) ->
         tell: Tells Optuna; called once the metrics are safe.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
-    for epoch in result.epochs:
-        run.log_epoch(epoch)  # unless it was
+    run.log_epochs(result.epochs)  # unless they were
     final = result.validation.metrics("val") | {
         "best_epoch": result.best_epoch,
         "train_seconds": result.train_seconds,

@@ -70,7 +70,7 @@ def complete(study, run, splits):
         for n in (1, 2)
     ]  # fmt: skip
     for epoch in epochs:
-        trial_run.log_epoch(epoch)
+        trial_run.log_epochs([epoch])
         trial.report(epoch)
     seen = evaluation(splits.validation.labels, seed=trial.number)
     final = seen.metrics("val") | {"best_epoch": 2, "train_seconds": 61.0}

@@ -193,7 +193,7 @@ def test_a_delivery_cut_short_is_finished_by_the_next_start(
         patch.setattr(f"fer_search.tracking.runs.TrialRun.{moment}", cut)
         patch.setattr(worker, "system_metrics", lambda *_: contextlib.nullcontext())
         if moment == "log_metrics":  # epochs are logged by it too
-            patch.setattr("fer_search.tracking.runs.TrialRun.log_epoch", lambda *_: None)
+            patch.setattr("fer_search.tracking.runs.TrialRun.log_epochs", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             deliver(worker.run_trial(trial, splits, study, study_run), study, study_run)
     deliver_left(study, study_run)

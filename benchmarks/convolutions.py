@@ -1,0 +1,122 @@
+"""What products of matrices save where oneDNN is slow, layer by layer and in whole steps.
+
+    python -m benchmarks.convolutions [--quick] [--json FILE]
+
+Each layer, with both its gradients, and each step is measured both ways in turn, in bfloat16. For
+TensorFlow on a CPU; on another processor it tells whether `model/convolutions.py` pays there.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` before it takes AMX away.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import measure
+from fer_search import runtime
+from fer_search.model import backbones, classifier, convolutions, optimizers
+from fer_search.trial_config import TrialConfig
+
+BATCH_SIZE = 128
+LAYERS = [
+    (3, 2, 512, 512), (3, 3, 512, 512), (3, 6, 128, 128), (3, 6, 512, 512), (3, 8, 256, 256),
+    (3, 8, 512, 512), (1, 2, 512, 2048), (1, 3, 1024, 256), (1, 6, 128, 512), (1, 12, 64, 256),
+]  # fmt: skip
+"""Side of the kernel, side of the maps in pixels, channels before and after."""
+
+
+def main() -> None:
+    """Print milliseconds of layers and of steps; the ratios are oneDNN's to the products'."""
+    options = measure.options(__doc__)
+    turns = 8 if options.quick else 20
+    runtime.configure("mixed_bfloat16")
+    rows, numbers = [], {}
+    for layer in LAYERS:
+        side, pixels, before, after = layer
+        name = f"{side} x {side}, {pixels} px, {before} to {after}"
+        rows.append([name, *_both({"convolution": _plain, "product": _product}, layer, turns)])
+        numbers[f"convolutions.{side}.{pixels}.{before}.{after}"] = rows[-1][-1]
+    for backbone in ("vgg16", "resnet50"):
+        steps = {"convolution": _step(backbone, is_product=False)}
+        steps["product"] = _step(backbone, is_product=True)
+        rows.append([f"a step of {backbone}", *_timed(steps, turns)])
+        numbers[f"convolutions.step.{backbone}"] = rows[-1][-1]
+    head = ["ms", "convolution", "product", "ratio"]
+    measure.close("Convolutions", measure.table(head, rows), numbers, options.json)
+
+
+def _timed(contenders: dict[str, Callable[[], Any]], turns: int) -> list[float]:
+    """Median milliseconds of each, and the ratio."""
+
+    def milliseconds(call: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        call()
+        return 1000 * (time.perf_counter() - began)
+
+    for call in contenders.values():
+        call()  # compiles
+    clocked = {name: functools.partial(milliseconds, call) for name, call in contenders.items()}
+    measured = measure.in_turn(clocked, turns)
+    return [*map(statistics.median, measured.values()), measure.ratio(*measured.values())]
+
+
+def _both(kinds: dict[str, Any], layer: tuple[int, int, int, int], turns: int) -> list[float]:
+    side, pixels, before, after = layer
+    rng = np.random.default_rng(0)
+    maps, kernel, upstream = (
+        tf.cast(rng.normal(size=shape), "bfloat16")
+        for shape in [
+            (BATCH_SIZE, pixels, pixels, before),
+            (side, side, before, after),
+            (BATCH_SIZE, pixels, pixels, after),
+        ]
+    )
+
+    def both_ways(convolve: Any) -> Any:
+        @tf.function(jit_compile=False)
+        def outputs_and_gradients(maps: Any, kernel: Any, upstream: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch([maps, kernel])
+                outputs = convolve(maps, kernel)
+            return outputs, tape.gradient(outputs, [maps, kernel], upstream)
+
+        return functools.partial(outputs_and_gradients, maps, kernel, upstream)
+
+    return _timed({name: both_ways(convolve) for name, convolve in kinds.items()}, turns)
+
+
+def _plain(maps: Any, kernel: Any) -> Any:
+    return tf.nn.conv2d(maps, kernel, 1, "SAME")
+
+
+def _product(maps: Any, kernel: Any) -> Any:
+    if kernel.shape[0] == 1:
+        return convolutions._pointwise((1, 1), maps, kernel)
+    return convolutions._over_small_maps(maps, kernel)
+
+
+def _step(backbone: str, *, is_product: bool) -> Callable[[], Any]:
+    """A step of all stages on one batch in memory."""
+    config = TrialConfig(backbone=backbone)
+    ways = convolutions.as_products if is_product else lambda _model: None
+    with mock.patch.object(backbones, "as_products", ways):
+        model = classifier.build(config)
+    model.compile(
+        optimizers.create(config, model, 1000), "categorical_crossentropy", jit_compile=False
+    )
+    rng = np.random.default_rng(0)
+    faces = tf.constant(rng.integers(0, 256, (BATCH_SIZE, 48, 48, 1), np.uint8))
+    targets = keras.ops.one_hot(rng.integers(0, 7, BATCH_SIZE), 7)
+    return lambda: model.train_on_batch(faces, targets)
+
+
+if __name__ == "__main__":
+    main()
