@@ -1,14 +1,17 @@
 """What products of matrices save where oneDNN is slow, layer by layer and in whole steps.
 
     python -m benchmarks.convolutions [--quick] [--json FILE]
+    python -m benchmarks.convolutions --train 3 --weights FILE
 
 Each layer, with both its gradients, and each step is measured both ways in turn, in bfloat16. For
 TensorFlow on a CPU; on another processor it tells whether `model/convolutions.py` pays there.
-`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` before it takes AMX away.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` before it takes AMX away. `--train` trains the same trials
+both ways instead, and tells their scores.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import statistics
 import time
@@ -21,8 +24,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import measure
+from benchmarks.loops.ours import AUGMENTATION
 from fer_search import runtime
+from fer_search.config import SearchConfig
+from fer_search.data.preparation import prepare
 from fer_search.model import backbones, classifier, convolutions, optimizers
+from fer_search.model.training import train
 from fer_search.trial_config import TrialConfig
 
 BATCH_SIZE = 128
@@ -35,9 +42,23 @@ LAYERS = [
 
 def main() -> None:
     """Print milliseconds of layers and of steps; the ratios are oneDNN's to the products'."""
-    options = measure.options(__doc__)
-    turns = 8 if options.quick else 20
+    options = measure.options(
+        __doc__,
+        lambda parser: parser.add_argument("--train", type=int, metavar="SEEDS"),
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--weights", default="imagenet"),
+        lambda parser: parser.add_argument("--limit", type=int, default=3000),
+        lambda parser: parser.add_argument("--epochs", type=int, default=3),
+    )
     runtime.configure("mixed_bfloat16")
+    if options.train:
+        _compare_scores(options)
+    else:
+        _compare_times(options)
+
+
+def _compare_times(options: argparse.Namespace) -> None:
+    turns = 8 if options.quick else 20
     rows, numbers = [], {}
     for layer in LAYERS:
         side, pixels, before, after = layer
@@ -51,6 +72,34 @@ def main() -> None:
         numbers[f"convolutions.step.{backbone}"] = rows[-1][-1]
     head = ["ms", "convolution", "product", "ratio"]
     measure.close("Convolutions", measure.table(head, rows), numbers, options.json)
+
+
+def _compare_scores(options: argparse.Namespace) -> None:
+    splits = prepare(SearchConfig(data=options.data, limit=options.limit))
+    rows, numbers = [], {}
+    for seed in range(options.train):
+        config = TrialConfig(
+            backbone="vgg16", weights=options.weights, batch_size=128, augmentation=AUGMENTATION,
+            epochs=options.epochs, seed=seed,
+        )  # fmt: skip
+        scores = []
+        for is_product in (False, True):
+            with _convolutions(is_product=is_product):
+                scores.append(train(config, splits, on_epoch=lambda _: None)[1].objective)
+        rows.append([f"seed {seed}", *scores])
+        print(rows[-1], flush=True)
+    means = [statistics.mean(row[column] for row in rows) for column in (1, 2)]
+    rows.append(["mean", *means])
+    numbers["convolutions.score_change"] = means[1] - means[0]
+    shown = measure.table(["validation macro-F1", "convolution", "product"], rows)
+    title = f"VGG16 on {options.limit} pictures, {options.epochs} epochs"
+    measure.close(title, shown, numbers, options.json)
+
+
+def _convolutions(*, is_product: bool) -> Any:
+    """Networks that are built meanwhile compute in this way."""
+    ways = convolutions.as_products if is_product else lambda _model: None
+    return mock.patch.object(backbones, "as_products", ways)
 
 
 def _timed(contenders: dict[str, Callable[[], Any]], turns: int) -> list[float]:
@@ -106,8 +155,7 @@ def _product(maps: Any, kernel: Any) -> Any:
 def _step(backbone: str, *, is_product: bool) -> Callable[[], Any]:
     """A step of all stages on one batch in memory."""
     config = TrialConfig(backbone=backbone)
-    ways = convolutions.as_products if is_product else lambda _model: None
-    with mock.patch.object(backbones, "as_products", ways):
+    with _convolutions(is_product=is_product):
         model = classifier.build(config)
     model.compile(
         optimizers.create(config, model, 1000), "categorical_crossentropy", jit_compile=False

@@ -115,3 +115,17 @@ def test_what_lies_between_two_trials_is_told_in_parts(tmp_path):
     done = run("benchmarks.between", *common.split(), "--json", str(file))
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(file.read_text())["between.seconds"] < 60
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_convolutions_are_measured_and_trained_both_ways(tmp_path):
+    file = tmp_path / "numbers.json"
+    done = run("benchmarks.convolutions", "--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    common = "--train 1 --data synthetic --weights none --limit 70 --epochs 1"
+    done = run("benchmarks.convolutions", *common.split(), "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(file.read_text())
+    assert numbers["convolutions.step.resnet50"] > 0
+    assert abs(numbers["convolutions.score_change"]) < 0.5
