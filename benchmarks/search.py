@@ -118,15 +118,15 @@ def _report(curves: dict[str, list[Curve]], title: str, options: argparse.Namesp
         finals = [curve[-1][1] for curve in of_seeds]
         row = [name, statistics.mean(finals)]
         if "ours" in curves and name != "ours":
-            ratios = [
-                _time_to(ours, curve[-1][1]) / curve[-1][0]
-                for ours, curve in zip(curves["ours"], of_seeds, strict=True)
-            ]
-            row.append(statistics.median(ratios))
+            pairs = list(zip(curves["ours"], of_seeds, strict=True))
+            times = [_time_to(ours, curve[-1][1]) for ours, curve in pairs]
+            ratios = [_time_to(ours, curve[-1][1]) / curve[-1][0] for ours, curve in pairs]
+            row += [statistics.median(times), max(times), statistics.median(ratios)]
+            numbers[f"search.seconds_to_best_of.{name}"] = row[2]
             numbers[f"search.time_ratio.{name}"] = row[-1]
         numbers[f"search.best.{name}"] = row[1]
-        rows.append(row + [""] * (3 - len(row)))
-    head = ["search", "best macro-F1", "ours needs of its time"]
+        rows.append(row + [""] * (5 - len(row)))
+    head = ["search", "best macro-F1", "ours is as good after, s", "worst", "of its time"]
     measure.close(f"Searches, {title}", measure.table(head, rows), numbers, options.json)
 
 
