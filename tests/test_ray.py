@@ -58,7 +58,7 @@ def test_a_search_is_stopped_resumed_and_outlives_the_loss_of_a_node(cluster, st
     command = [
         sys.executable, "-m", "fer_search", "search", "--study=s", f"--trials={TRIALS}",
         "--launcher=ray", f"--ray_address={nodes.address}", "--workers=2", "--data=synthetic",
-        "--limit=300", "--backbones=tiny", "--weights=none", "--image_sizes=48", "--epochs=12",
+        "--limit=1500", "--backbones=tiny", "--weights=none", "--image_sizes=48", "--epochs=12",
         "--pruner=none", "--views=1",
     ]  # fmt: skip
     with (tmp_path / "out.txt").open("w") as out:
