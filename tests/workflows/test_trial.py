@@ -120,6 +120,7 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert "opened 1 time in this study" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_courier_delivers_and_says_what_came_of_it(study, study_run, splits, monkeypatch):
     trial_1, trial_2 = study.take(), study.take()
     folder = spool.folder_of(study_run.run_id)
@@ -138,6 +139,7 @@ def test_a_courier_delivers_and_says_what_came_of_it(study, study_run, splits, m
     assert [run.info.status for run in trial_runs(study_run)] == ["FINISHED", "FINISHED"]
 
 
+@pytest.mark.slow
 def test_a_delivery_that_met_an_outage_is_tried_again_when_the_store_is_back(
     study, study_run, splits, monkeypatch
 ):
@@ -159,6 +161,7 @@ def test_a_delivery_that_met_an_outage_is_tried_again_when_the_store_is_back(
         assert not list(spool.waiting(folder))
 
 
+@pytest.mark.slow
 def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
     study, study_run, splits, monkeypatch
 ):
