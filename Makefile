@@ -6,7 +6,7 @@ SEED ?= 1
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-test: ## The fast tests, a minute
+test: ## The fast tests, one to two minutes
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-ci: ## Those, and all with real processes and signals that take less than two minutes
