@@ -3,8 +3,8 @@
     python -m benchmarks.convolutions [--quick] [--json FILE]
     python -m benchmarks.convolutions --train 3 --weights FILE
 
-Each layer, with both its gradients, and each step is measured both ways in turn, in bfloat16. For
-TensorFlow on a CPU; on another processor it tells whether `model/convolutions.py` pays there.
+Each layer, with both its gradients, and each step is measured both ways in turn. For TensorFlow on
+a CPU; on another processor it tells whether `model/convolutions.py` pays there.
 `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` before it takes AMX away. `--train` trains the same trials
 both ways instead, and tells their scores.
 """
@@ -34,8 +34,9 @@ from fer_search.trial_config import TrialConfig
 
 BATCH_SIZE = 128
 LAYERS = [
-    (3, 2, 512, 512), (3, 3, 512, 512), (3, 6, 128, 128), (3, 6, 512, 512), (3, 8, 256, 256),
-    (3, 8, 512, 512), (1, 2, 512, 2048), (1, 3, 1024, 256), (1, 6, 128, 512), (1, 12, 64, 256),
+    (3, 2, 512, 512), (3, 3, 512, 512), (3, 4, 512, 512), (3, 6, 128, 128), (3, 6, 512, 512),
+    (3, 8, 256, 256), (3, 8, 512, 512), (1, 2, 512, 2048), (1, 3, 1024, 256), (1, 6, 128, 512),
+    (1, 12, 64, 256),
 ]  # fmt: skip
 """Side of the kernel, side of the maps in pixels, channels before and after."""
 
@@ -44,13 +45,14 @@ def main() -> None:
     """Print milliseconds of layers and of steps; the ratios are oneDNN's to the products'."""
     options = measure.options(
         __doc__,
+        lambda parser: parser.add_argument("--precision", default="mixed_bfloat16"),
         lambda parser: parser.add_argument("--train", type=int, metavar="SEEDS"),
         lambda parser: parser.add_argument("--data", default="fer2013"),
         lambda parser: parser.add_argument("--weights", default="imagenet"),
         lambda parser: parser.add_argument("--limit", type=int, default=3000),
         lambda parser: parser.add_argument("--epochs", type=int, default=3),
     )
-    runtime.configure("mixed_bfloat16")
+    runtime.configure(options.precision)
     if options.train:
         _compare_scores(options)
     else:
@@ -121,7 +123,7 @@ def _both(kinds: dict[str, Any], layer: tuple[int, int, int, int], turns: int) -
     side, pixels, before, after = layer
     rng = np.random.default_rng(0)
     maps, kernel, upstream = (
-        tf.cast(rng.normal(size=shape), "bfloat16")
+        tf.cast(rng.normal(size=shape), keras.config.dtype_policy().compute_dtype)
         for shape in [
             (BATCH_SIZE, pixels, pixels, before),
             (side, side, before, after),

@@ -101,7 +101,8 @@ class _Kept:
 
     def read(self, name: str, seed: int) -> Curve | None:
         """A search that has ended before."""
-        return self._held["curves"].get(f"{name} {seed}")
+        curve = self._held["curves"].get(f"{name} {seed}")
+        return curve and [(at, score) for at, score in curve]  # JSON has no tuples
 
     def write(self, name: str, seed: int, curve: Curve) -> None:
         """Keep a search."""

@@ -57,7 +57,7 @@ class Courier:
         (spooled, error), self._failed = self._failed, None
         if not (is_outage(error) or is_full(error)):
             raise error
-        self._deliver(spooled)  # that was then
+        self._deliver(spooled)  # the store was away, or full, then; perhaps it no longer is
 
     def wait(self) -> None:
         """Wait until everything has arrived.
