@@ -64,7 +64,8 @@ def test_a_search_leaves_scores_that_rise(tmp_path):
     assert again.stdout == done.stdout, "searches that were kept ran again"
     numbers = json.loads(file.read_text())
     assert 0 < numbers["search.best.ours"] <= 1
-    assert numbers["search.time_ratio.i_epoch"] > 0
+    ratio = numbers["search.time_ratio.i_epoch"]
+    assert ratio is None or ratio > 0  # null where ours was never as good in these six seconds
 
 
 @pytest.mark.slow
