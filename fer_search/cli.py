@@ -38,6 +38,7 @@ from fer_search.processes import (
     stop_with,
 )
 from fer_search.settings import spelled
+from fer_search.workflows.standby import Standby
 
 _Run = Callable[[Any, Launch], None]
 
@@ -120,10 +121,11 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, launch: Launch) -> None:
     anchored = config.anchored(launch.directory)
-    with _quiet_import():
-        from fer_search.workflows.search import search
+    with Standby() as standby:
+        with _quiet_import():
+            from fer_search.workflows.search import search
 
-    search(anchored, launch)
+        search(anchored, launch, standby)
 
 
 def _worker(config: WorkerConfig, launch: Launch) -> None:

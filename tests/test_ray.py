@@ -16,6 +16,7 @@ from fer_search.config import SearchConfig
 from fer_search.errors import ConfigError, StoreError
 from fer_search.runtime import Device
 from fer_search.workflows.launcher import launcher_of
+from fer_search.workflows.standby import Standby
 
 ROOT = Path(__file__).parents[1]
 INSTALLED = importlib.util.find_spec("ray") is not None
@@ -26,7 +27,7 @@ DEVICE = Device(name="a", is_gpu=False, backend="tensorflow", precision="float32
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_its_launcher_is_refused():
     with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)requirements-ray.txt"):
-        launcher_of(SearchConfig(launcher="ray"), MlflowClient(), DEVICE)
+        launcher_of(SearchConfig(launcher="ray"), MlflowClient(), DEVICE, Standby())
 
 
 @pytest.mark.slow
@@ -35,7 +36,7 @@ def test_without_ray_its_launcher_is_refused():
 def test_an_address_without_a_cluster_is_refused():
     dead = SearchConfig(launcher="ray", ray_address="127.0.0.1:9", image_sizes="48")
     with pytest.raises(StoreError, match=r"ray_address=127.0.0.1:9(?s:.*)ray start"):
-        launcher_of(dead, MlflowClient(), DEVICE)
+        launcher_of(dead, MlflowClient(), DEVICE, Standby())
 
 
 @pytest.fixture

@@ -12,32 +12,41 @@ from fer_search.runtime import Device
 from fer_search.tracking import store
 from fer_search.workflows.crew import Crew
 from fer_search.workflows.local_worker import LocalWorker
+from fer_search.workflows.standby import Standby
 
 Launcher = Callable[[WorkerConfig, Path], Crew]
 """Starts the crew of a study; what workers here print goes into that folder."""
 
 
-def launcher_of(search: SearchConfig, client: store.Client, device: Device) -> Launcher:
+def launcher_of(
+    search: SearchConfig, client: store.Client, device: Device, standby: Standby
+) -> Launcher:
     """Find the launcher that a search asks for, and see that it can start something.
 
     Args:
         search: Of which launcher, workers and the share of a GPU count.
         client: Of the tracking store, which the workers shall use.
         device: Of this machine.
+        standby: What can become a worker of this machine; dismissed if it shall not.
 
     Raises:
         InputError: If Ray is asked for and not installed, there is no cluster, or it can not do
             what is asked for.
     """
     if search.launcher == RAY:
+        standby.dismiss()
         return _on_ray(
             search, {"MLFLOW_TRACKING_URI": client.tracking_uri, "KERAS_BACKEND": device.backend}
         )
     n = _number(search, max(1, device.n_gpus * search.trials_per_gpu))
+    if n > 1:  # they must be told their share of the machine before they import
+        standby.dismiss()
 
     def launch(config: WorkerConfig, logs: Path) -> Crew:
         mine = config.model_copy(update={"parent": os.getpid()})
-        return Crew(n, lambda place: LocalWorker(mine, place, n, logs / f"worker-{place}.log"))
+        return Crew(
+            n, lambda place: LocalWorker(mine, place, n, logs / f"worker-{place}.log", standby)
+        )
 
     return launch
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fer_search.config import WorkerConfig
 from fer_search.processes import environment_with_package
 from fer_search.runtime import nvidia_gpus
+from fer_search.workflows.standby import Standby
 
 
 class LocalWorker:
@@ -20,21 +22,17 @@ class LocalWorker:
         place: Its number among the workers of the search.
         n: How many they are.
         log: File to which it prints, after what is there.
+        standby: The process that becomes the worker, if it is still there.
     """
 
-    def __init__(self, config: WorkerConfig, place: int, n: int, log: Path) -> None:
+    def __init__(
+        self, config: WorkerConfig, place: int, n: int, log: Path, standby: Standby
+    ) -> None:
         self.name = f"worker {place}"
         self._log = log
-        with log.open("ab") as file:
-            self._log_from = file.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fer_search", "worker", *config.to_options()],
-                env=environment_with_package() | share(place, n),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._log_from = log.stat().st_size if log.exists() else 0
+        options = config.to_options()
+        self._process = standby.begin(options, log) or _start(options, share(place, n), log)
 
     def status(self) -> int | None:
         """See `crew.Worker`."""
@@ -56,6 +54,20 @@ class LocalWorker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _start(
+    options: Sequence[str], environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fer_search", "worker", *options],
+            env=environment_with_package() | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def share(place: int, n: int) -> dict[str, str]:

@@ -31,17 +31,19 @@ from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.description import page
 from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
 from fer_search.workflows.launcher import Launcher, launcher_of
+from fer_search.workflows.standby import Standby
 from fer_search.workflows.worker import check_data
 
 log = logging.getLogger(__name__)
 
 
-def search(config: SearchConfig, launch: Launch) -> None:
+def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     """Run a study until it holds the trials that were asked for, then finish it.
 
     Args:
         config: What was asked for, paths absolute.
         launch: Who asks; for the commands that are printed.
+        standby: What can become the worker.
 
     Raises:
         InputError: If something asked for is impossible; nothing has been changed then.
@@ -56,7 +58,7 @@ def search(config: SearchConfig, launch: Launch) -> None:
     say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
-    launcher = launcher_of(settings, client, device)
+    launcher = launcher_of(settings, client, device, standby)
     PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     for backbone in settings.backbones if settings.hypermodel == NONE else ():
         backbones.check_weights(backbone, weights_for(backbone, settings.weights))
