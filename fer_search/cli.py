@@ -48,14 +48,19 @@ def commands() -> None:
     """MLflow-tracked hyperparameter search for facial emotion recognition."""
 
 
-def main() -> None:
-    """Run a command and exit with its status."""
+def set_environment() -> None:
+    """Set what TensorFlow and MLflow shall read, unless it is set already."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # among the progress
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
     # Jitter is drawn from the generator from which Keras, in another thread, seeds a network.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+
+
+def main() -> None:
+    """Run a command and exit with its status."""
+    set_environment()
     stop_on_signals()
     try:
         commands(standalone_mode=False)

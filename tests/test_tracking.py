@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics, TrialPoint
-from fer_search.tracking import aliases, commands, registry, store
+from fer_search.tracking import aliases, commands, monitor, registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
 
 
@@ -62,6 +63,43 @@ def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
     logged = client.get_run(run.info.run_id)
     assert logged.data.params == {"trials": "'3'", "epochs": "2"}
     assert logged.info.run_name == "s"
+
+
+def test_system_metrics_are_sampled_while_the_context_lasts(study_run, monkeypatch):
+    monkeypatch.setattr(monitor, "INTERVAL_SECONDS", 0.05)
+    run = study_run.trial_run("s", 0, None, is_new=True)
+    name = "system/system_memory_usage_percentage"
+    with monitor.system_metrics(run, []):
+        wait_for(lambda: len(study_run.client.get_metric_history(run.run_id, name)) >= 2)
+    sampled = study_run.client.get_metric_history(run.run_id, name)
+    assert [metric.step for metric in sampled] == list(range(len(sampled)))
+    time.sleep(0.2)
+    assert len(study_run.client.get_metric_history(run.run_id, name)) == len(sampled)
+
+
+def test_system_metrics_that_the_store_did_not_take_arrive_later(study_run, monkeypatch):
+    monkeypatch.setattr(monitor, "INTERVAL_SECONDS", 0.05)
+    run = study_run.trial_run("s", 0, None, is_new=True)
+    name, log_batch, refused = "system/system_memory_usage_percentage", MlflowClient.log_batch, []
+
+    def refuse_twice(*args, **arguments):
+        if len(refused) < 2:
+            refused.append(len(arguments["metrics"]))
+            raise MlflowException("away")
+        return log_batch(*args, **arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse_twice)
+    with monitor.system_metrics(run, []):
+        wait_for(lambda: study_run.client.get_metric_history(run.run_id, name))
+    assert len(study_run.client.get_metric_history(run.run_id, name)) >= 3
+    assert refused[1] == 2 * refused[0]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_run_of_another_store_is_refused(client, monkeypatch):

@@ -8,7 +8,9 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.contenders import EPOCHS, arguments, space
+from fer_search import cli
 from fer_search.data.preparation import prepare
+from fer_search.model.checkpoint import Checkpoint
 from fer_search.results import EpochMetrics
 from fer_search.study.space import suggest
 from fer_search.study.studies import create_study, open_storage
@@ -21,6 +23,7 @@ from fer_search.workflows.plan import Plan
 
 def main() -> None:
     """Run trials until there are enough or the time is up."""
+    cli.set_environment()
     uri, folder, trials, clock = arguments()
     store.mlflow.set_tracking_uri(uri)
     search = space(trials=trials, study="overhead", storage=f"sqlite:///{folder}/optuna.db")
@@ -46,7 +49,12 @@ def _without_training(trial, search, file):
                 on_epoch(_epoch(epoch, float(rng.random())))
         raise TrialPruned
 
-    return Plan(params=config.to_params(), train=train, pictures=lambda splits: {})
+    return Plan(
+        params=config.to_params(),
+        train=train,
+        pictures=lambda splits: {},
+        checkpoint=Checkpoint(file, config.to_params()),
+    )
 
 
 def _epoch(number, score):

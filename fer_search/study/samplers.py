@@ -170,6 +170,7 @@ class _Snapshot:
 
     def __init__(self, study: optuna.Study) -> None:
         self._now, self._trials = study, study.get_trials(deepcopy=False)
+        self.direction, self.directions = study.direction, study.directions  # asked for each trial
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now, name)

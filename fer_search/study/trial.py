@@ -125,8 +125,13 @@ class Trial:
         if self._heartbeat.is_lost:
             raise leases.LeaseLost
 
-    def report(self, epoch: EpochMetrics) -> None:
+    def report(self, epoch: EpochMetrics, *, is_last: bool = False) -> None:
         """Report an epoch to the pruner; epochs reported before a restart are passed over.
+
+        Args:
+            epoch: That has ended.
+            is_last: Whether none can follow. Then nothing is left to be saved, and the trial, whose
+                best epoch may be an earlier one, completes.
 
         Raises:
             TrialPruned: If the pruner says so.
@@ -136,7 +141,7 @@ class Trial:
         if epoch.epoch <= self._reported:
             return
         self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
-        if self._trial.should_prune():
+        if self._trial.should_prune() and not is_last:
             raise TrialPruned(f"pruned after epoch {epoch.epoch}")
 
     def complete(self, result: TrialResult) -> None:

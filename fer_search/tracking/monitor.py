@@ -1,12 +1,14 @@
 """System metrics of a run: processor, memory, and the GPUs that this process may use.
 
 MLflow's own monitor logs every GPU of the machine into every run. With several workers that says
-nothing about a trial, so the handles are cut down to this process's GPUs.
+nothing about a trial, so the handles are cut down to this process's GPUs. It also asks the store
+for the run before each sample, and once more at its end; here the context says how long it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -14,6 +16,8 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import TrialRun
+
+log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 10.0
 
@@ -27,7 +31,7 @@ def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
         gpus: The driver's indices of this process's GPUs.
     """
     monitor = patiently(
-        lambda: SystemMetricsMonitor(
+        lambda: _Monitor(
             run.run_id,
             sampling_interval=INTERVAL_SECONDS,
             resume_logging=not run.is_new,  # asks the store for the last step
@@ -42,3 +46,18 @@ def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
+
+
+class _Monitor(SystemMetricsMonitor):
+    def monitor(self) -> None:
+        """Sample until `finish` is called."""
+        while True:
+            self.collect_metrics()
+            if self._shutdown_event.wait(self.sampling_interval):
+                return
+            try:
+                self.publish_metrics(self.aggregate_metrics())
+            except (
+                Exception
+            ) as error:  # the trial does not depend on it; the next sample tries again
+                log.warning("system metrics wait, the store does not answer: %s", error)

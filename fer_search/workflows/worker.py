@@ -154,7 +154,8 @@ def _trained(
                 log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
                 patiently(lambda: run.set_tags({RESUMED_TAG: epoch.epoch}))
             outbox.put(epoch)
-            patiently(lambda: trial.report(epoch))  # raises TrialPruned when the pruner says so
+            is_last = epoch.epoch == study.search.epochs
+            patiently(lambda: trial.report(epoch, is_last=is_last))  # may raise TrialPruned
 
         with system_metrics(run, [gpu.index for gpu in runtime.nvidia_gpus()]):
             train = functools.partial(

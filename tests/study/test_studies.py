@@ -427,6 +427,19 @@ def test_pruned_by_the_median():
     assert (point.state, point.value) == ("PRUNED", 0.1)
 
 
+def test_a_trial_that_was_trained_to_the_end_is_not_pruned():
+    study = fresh(trials=8, pruner="asha", epochs=2)
+    for score in (0.9, 0.1):
+        trial = study.take()
+        for number in (1, 2):
+            trial.report(epoch_of(number, score), is_last=number == 2)
+        trial.complete(result())
+    trial = study.take()
+    trial.report(epoch_of(1, 0.1))
+    with pytest.raises(TrialPruned):
+        trial.report(epoch_of(2, 0.1))
+
+
 def test_five_failures_in_a_row_stop_the_study():
     study = fresh(trials=9)
     for _ in range(5):
