@@ -140,6 +140,18 @@ def test_epochs_wait_for_the_store_and_training_does_not():
     assert run.written == [1, 2, 3]
 
 
+def test_what_is_written_keeps_its_order_and_waiting_epochs_go_together():
+    run, calls = Run(outages=1), []
+    run.log_epochs = lambda epochs: calls.append([epoch.epoch for epoch in epochs])
+    outbox, may_go_on = Outbox(run), threading.Event()
+    outbox.put(lambda: calls.append("parameters") or may_go_on.wait(10))
+    for what in (epoch(1), epoch(2), lambda: calls.append("tag"), epoch(3)):
+        outbox.put(what)
+    may_go_on.set()
+    outbox.close()
+    assert calls == ["parameters", [1, 2], "tag", [3]]
+
+
 def test_a_store_that_stays_away_ends_the_trial_at_the_next_epoch():
     outbox = Outbox(Run(outages=9), patience=0.0)
     outbox.put(epoch(1))

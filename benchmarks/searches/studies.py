@@ -42,7 +42,7 @@ def _train(task: Task, trial: Trial) -> None:
 
     def on_epoch(epoch: EpochMetrics) -> None:
         task.record(epoch)
-        trial.report(epoch)
+        trial.report(epoch, is_last=epoch.epoch == config.epochs)
 
     try:
         trial.complete(train(config, task.splits, on_epoch=on_epoch)[1])

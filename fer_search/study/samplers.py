@@ -123,8 +123,8 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        self._seen = _whole(study)
-        return self._sampler.infer_relative_search_space(self._seen, trial)
+        self._snapshot: Any = _whole(study)
+        return self._sampler.infer_relative_search_space(self._snapshot.in_kinds(), trial)
 
     def sample_relative(
         self,
@@ -133,7 +133,7 @@ class PerTrialSampler(BaseSampler):
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         """Ask this trial's sampler."""
-        return self._sampler.sample_relative(self._seen, trial, search_space)
+        return self._sampler.sample_relative(self._snapshot, trial, search_space)
 
     def sample_independent(
         self,
@@ -143,7 +143,9 @@ class PerTrialSampler(BaseSampler):
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """Ask this trial's sampler."""
-        return self._sampler.sample_independent(self._seen, trial, param_name, param_distribution)
+        return self._sampler.sample_independent(
+            self._snapshot, trial, param_name, param_distribution
+        )
 
     def after_trial(
         self,
@@ -156,24 +158,30 @@ class PerTrialSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def _whole(study: optuna.Study) -> Any:
+def _whole(study: optuna.Study) -> _Snapshot:
     """The study as it is now, with all its trials.
 
     The pruner hyperband shows a sampler only the trials of one of its brackets: with a third of
     them each, no sampler gets far in a study of 50 trials.
     """
-    return _Snapshot(getattr(study, "_study", study))
+    study = getattr(study, "_study", study)
+    return _Snapshot(study, study.get_trials(deepcopy=False))
 
 
 class _Snapshot:
     """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._now, self._trials = study, study.get_trials(deepcopy=False)
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        self._now, self._trials = study, trials
         self.direction, self.directions = study.direction, study.directions  # asked for each trial
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now, name)
+
+    def in_kinds(self) -> Any:
+        """One trial of each kind, by state and parameters: all that a search space depends on."""
+        kinds = {(trial.state, *trial.distributions): trial for trial in self._trials}
+        return _Snapshot(self._now, list(kinds.values()))
 
     def get_trials(
         self,

@@ -1,4 +1,4 @@
-"""The epochs of a trial on their way to MLflow: written in order, from a thread.
+"""What a trial says on its way to MLflow: written in order, from a thread.
 
 Training does not wait for the store. While it is away, epochs wait here; they carry the time at
 which they ended, so that nobody sees later that they came late.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+from collections.abc import Callable, Iterable, Iterator
 
 from fer_search.results import EpochMetrics
 from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
 from fer_search.tracking.runs import TrialRun
 
+Write = Callable[[], None]
+"""Writes something to the store; may be called again after an outage in its middle."""
+
 
 class Outbox:
-    """Writes epochs to the run of a trial.
+    """Writes to the run of a trial.
 
     Args:
         run: Of the trial.
@@ -25,21 +29,21 @@ class Outbox:
 
     def __init__(self, run: TrialRun, patience: float = PATIENCE_SECONDS) -> None:
         self._run, self._patience = run, patience
-        self._waiting: queue.SimpleQueue[EpochMetrics | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[EpochMetrics | Write | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True, name="outbox")
         self._thread.start()
 
-    def put(self, epoch: EpochMetrics) -> None:
-        """Take an epoch, after those before it.
+    def put(self, what: EpochMetrics | Write) -> None:
+        """Take an epoch, or a call that writes something else, after those before it.
 
         Raises:
             Exception: What the store answered to an earlier one, or that it stays away.
         """
         if self._error:
             raise self._error
-        self._waiting.put(epoch)
+        self._waiting.put(what)
 
     def close(self, seconds: float | None = None) -> None:
         """Wait until everything is written.
@@ -64,16 +68,25 @@ class Outbox:
         is_open = True
         while is_open:
             waiting = [self._waiting.get()]
-            while not self._waiting.empty():  # all that wait go in one call
+            while not self._waiting.empty():
                 waiting.append(self._waiting.get())
             is_open = waiting[-1] is not None
-            epochs = [epoch for epoch in waiting if epoch]
             try:
-                patiently(
-                    functools.partial(self._run.log_epochs, epochs),
-                    patience=self._patience,
-                    stop=self._hurry,
-                )
+                for call in self._calls(waiting):
+                    patiently(call, patience=self._patience, stop=self._hurry)
             except Exception as error:
                 self._error = error
                 return
+
+    def _calls(self, waiting: Iterable[EpochMetrics | Write | None]) -> Iterator[Write]:
+        """What is to be called, in order; epochs that wait together go in one call."""
+        epochs: list[EpochMetrics] = []
+        for what in (*waiting, None):
+            if isinstance(what, EpochMetrics):
+                epochs.append(what)
+                continue
+            if epochs:
+                yield functools.partial(self._run.log_epochs, epochs)
+                epochs = []
+            if what:
+                yield what

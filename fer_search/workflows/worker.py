@@ -144,7 +144,7 @@ def _trained(
     try:
         file = spool.checkpoint_of(folder, trial.number)
         planned = patiently(lambda: plan(trial, study.search, file))
-        patiently(lambda: _introduce(run, planned, splits))
+        outbox.put(lambda: _introduce(run, planned, splits))
 
         def on_epoch(epoch: EpochMetrics) -> None:
             processes.heed_stop()
