@@ -40,7 +40,6 @@ PARTS: dict[str, tuple[Any, str]] = {
     "the next trial is taken": (Queue, "take"),
     "its run is opened": (worker, "_opened"),
     "its parameters": (worker, "plan"),
-    "… are logged": (worker, "_introduce"),
     "its network": (training, "fresh_network"),
 }
 """What is done, in order, and the function that does it."""
