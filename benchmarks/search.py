@@ -4,6 +4,7 @@
     python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
     ours         TPE, ASHA and the known-good first points
+    unprimed     ours without those points
     tpe          Optuna's TPE alone: no pruner, no first points
     random       random search
     i_epoch      every candidate trains one epoch for half of the time, then the best to the end,

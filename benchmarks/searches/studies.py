@@ -18,6 +18,7 @@ from fer_search.trial_config import TrialConfig
 
 SETTINGS = {
     "ours": {},
+    "unprimed": {},
     "tpe": {"pruner": "none"},
     "random": {"pruner": "none", "sampler": "random"},
     "i_epoch": {"pruner": "none", "sampler": "random"},
