@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
-import platformdirs
 
 from fer_search.command_config import (
     CleanConfig,
@@ -29,7 +27,7 @@ from fer_search.command_config import (
     PromotionConfig,
     ReportConfig,
 )
-from fer_search.config import DEMO, SearchConfig, WorkerConfig
+from fer_search.config import AUTO, DEMO, RAY, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
 from fer_search.processes import (
     STOPPED,
@@ -51,17 +49,13 @@ def commands() -> None:
 
 
 def set_environment() -> None:
-    """Set what TensorFlow, JAX and MLflow shall read, unless it is set already."""
+    """Set what TensorFlow and MLflow shall read, unless it is set already."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # among the progress
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
     # Jitter is drawn from the generator from which Keras, in another thread, seeds a network.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
-    # What JAX has compiled, and has found to be fastest on a GPU, serves the next process, too.
-    cache = platformdirs.user_cache_path("fer_search") / f"jax-{socket.gethostname()}"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
 def main() -> None:
@@ -132,7 +126,8 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, launch: Launch) -> None:
     anchored = config.anchored(launch.directory)
-    with Standby() as standby:
+    is_wanted = config.launcher != RAY and config.workers in (AUTO, "1")
+    with Standby(is_wanted=is_wanted) as standby:
         with _quiet_import():
             from fer_search.workflows.search import search
 

@@ -43,6 +43,25 @@ class EpochMetrics:
         return {f"epoch/{name}": value for name, value in values.items() if np.isfinite(value)}
 
 
+def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
+    """The first of these, at least one, with the highest validation macro-F1."""
+    return max(history, key=lambda epoch: epoch.val_macro_f1)
+
+
+def training_is_over(history: Sequence[EpochMetrics], epochs: int, patience: int) -> bool:
+    """Tell whether no epoch follows on these.
+
+    Args:
+        history: All until now, in order.
+        epochs: The most to train.
+        patience: So many epochs without a better one are the last.
+    """
+    if not history:
+        return False
+    last = history[-1].epoch
+    return last >= epochs or last - best_epoch(history).epoch >= patience
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Predicted probabilities held against labels.

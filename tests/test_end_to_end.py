@@ -77,8 +77,7 @@ def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
 
 
 @pytest.mark.parametrize(("backend", "network"), [("tensorflow", "resnet50"), ("jax", "tiny")])
-def test_a_search_from_scratch_runs_on_every_backend(backend, network, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_search_from_scratch_runs_on_every_backend(backend, network):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     done = search(f"--backbones={network}", "--limit=70", "--views=1", KERAS_BACKEND=backend)
@@ -87,8 +86,6 @@ def test_a_search_from_scratch_runs_on_every_backend(backend, network, tmp_path,
     assert study_run.data.tags["backend"] == backend
     assert child.data.params["backbone"] == network
     assert 0 <= child.data.metrics["val_accuracy"] <= 1
-    compiled = list((tmp_path / "cache" / "fer_search").glob("jax-*/jit_train_step-*"))
-    assert bool(compiled) == (backend == "jax")
 
 
 TUTORIAL = """

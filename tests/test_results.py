@@ -5,9 +5,33 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fer_search.config import EMOTIONS
-from fer_search.results import Evaluation, TrialPoint, best_of, differing
+from fer_search.results import (
+    EpochMetrics,
+    Evaluation,
+    TrialPoint,
+    best_of,
+    differing,
+    training_is_over,
+)
 
 N = len(EMOTIONS)
+
+
+def test_training_is_over_after_the_last_epoch_or_when_nothing_gets_better():
+    def is_over(*scores):
+        history = [
+            EpochMetrics(
+                epoch=number, loss=1.0, accuracy=0.1, val_loss=1.0, val_accuracy=0.2,
+                val_macro_f1=score, learning_rate=1e-3, images_per_second=9.0,
+            )
+            for number, score in enumerate(scores, start=1)
+        ]  # fmt: skip
+        return training_is_over(history, epochs=5, patience=2)
+
+    assert not is_over()
+    assert not is_over(0.1, 0.2, 0.2, 0.3)
+    assert is_over(0.1, 0.2, 0.2, 0.1)
+    assert is_over(0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 @st.composite

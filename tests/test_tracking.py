@@ -91,7 +91,9 @@ def test_system_metrics_that_the_store_did_not_take_arrive_later(study_run, monk
     monkeypatch.setattr(MlflowClient, "log_batch", refuse_twice)
     with monitor.system_metrics(run, []):
         wait_for(lambda: study_run.client.get_metric_history(run.run_id, name))
-    assert len(study_run.client.get_metric_history(run.run_id, name)) >= 3
+    sampled = study_run.client.get_metric_history(run.run_id, name)
+    assert [metric.step for metric in sampled] == list(range(len(sampled)))
+    assert len(sampled) >= 3
     assert refused[1] == 2 * refused[0]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_search.results import EpochMetrics
+from fer_search.results import EpochMetrics, best_epoch
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Progress:
     @property
     def best(self) -> EpochMetrics:
         """The first of those with the highest validation macro-F1."""
-        return max(self.history, key=lambda epoch: epoch.val_macro_f1)
+        return best_epoch(self.history)
 
     def add(self, metrics: EpochMetrics, weights: list[np.ndarray]) -> None:
         """Add an epoch and the weights that were validated after it."""

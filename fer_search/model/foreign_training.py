@@ -24,7 +24,7 @@ from fer_search.model.epochs import OnBatch, insist_on_finite, predict
 from fer_search.model.memory import memory_permitting
 from fer_search.model.portable import foreign_objects
 from fer_search.model.training import OnEpoch, evaluate, start_afresh
-from fer_search.results import EpochMetrics, Evaluation, TrialResult
+from fer_search.results import EpochMetrics, Evaluation, TrialResult, best_epoch
 
 _BATCH = 256
 _PROBE = 8
@@ -233,7 +233,7 @@ class _Listener(keras.callbacks.Callback):
             images_per_second=self._n_training / max(self._seconds, 1e-9),
         )
         self.history.append(metrics)
-        self.best = max(self.history, key=lambda epoch: epoch.val_macro_f1)
+        self.best = best_epoch(self.history)
         if self.best is metrics:
             self.weights = self.model.get_weights()
         try:

@@ -21,7 +21,7 @@ from fer_search.model import classifier, epochs, features, optimizers
 from fer_search.model.checkpoint import Checkpoint, Progress
 from fer_search.model.course import Course
 from fer_search.model.memory import memory_permitting
-from fer_search.results import EpochMetrics, Evaluation, TrialResult
+from fer_search.results import EpochMetrics, Evaluation, TrialResult, training_is_over
 from fer_search.trial_config import TrialConfig
 
 OnEpoch = Callable[[EpochMetrics], None]
@@ -95,7 +95,7 @@ def train(
         with optimizer.averaged():
             for metrics in progress.history:  # the stop may have come before they were heard of
                 on_epoch(metrics)
-    while not _is_over(progress, config):
+    while not training_is_over(progress.history, config.epochs, config.patience):
         with memory_permitting(what):
             epoch = progress.epoch + 1
             if epoch == config.head_warmup + 1 != progress.phase:
@@ -124,14 +124,6 @@ def train(
             model_parameters=stored.count_params(),
         )
     return stored, result
-
-
-def _is_over(progress: Progress, config: TrialConfig) -> bool:
-    if not progress.history:
-        return False
-    return (
-        progress.epoch >= config.epochs or progress.epoch - progress.best.epoch >= config.patience
-    )
 
 
 def _stands_still(progress: Progress) -> bool:

@@ -123,8 +123,8 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        self._snapshot: Any = _whole(study)
-        return self._sampler.infer_relative_search_space(self._snapshot.in_kinds(), trial)
+        self._snapshot = _whole(study)
+        return self._sampler.infer_relative_search_space(self._snapshot, trial)
 
     def sample_relative(
         self,
@@ -158,30 +158,24 @@ class PerTrialSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def _whole(study: optuna.Study) -> _Snapshot:
+def _whole(study: optuna.Study) -> Any:
     """The study as it is now, with all its trials.
 
     The pruner hyperband shows a sampler only the trials of one of its brackets: with a third of
     them each, no sampler gets far in a study of 50 trials.
     """
-    study = getattr(study, "_study", study)
-    return _Snapshot(study, study.get_trials(deepcopy=False))
+    return _Snapshot(getattr(study, "_study", study))
 
 
 class _Snapshot:
     """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
 
-    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
-        self._now, self._trials = study, trials
+    def __init__(self, study: optuna.Study) -> None:
+        self._now, self._trials = study, study.get_trials(deepcopy=False)
         self.direction, self.directions = study.direction, study.directions  # asked for each trial
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now, name)
-
-    def in_kinds(self) -> Any:
-        """One trial of each kind, by state and parameters: all that a search space depends on."""
-        kinds = {(trial.state, *trial.distributions): trial for trial in self._trials}
-        return _Snapshot(self._now, list(kinds.values()))
 
     def get_trials(
         self,

@@ -130,8 +130,9 @@ class Trial:
 
         Args:
             epoch: That has ended.
-            is_last: Whether none can follow. Then nothing is left to be saved, and the trial, whose
-                best epoch may be an earlier one, completes.
+            is_last: Whether none follows. Then nothing is left to be saved, and the trial, whose
+                best epoch may be an earlier one, completes. Others are measured against it all the
+                same: the pruner is asked.
 
         Raises:
             TrialPruned: If the pruner says so.

@@ -50,14 +50,19 @@ def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
 
 class _Monitor(SystemMetricsMonitor):
     def monitor(self) -> None:
-        """Sample until `finish` is called."""
-        while True:
-            self.collect_metrics()
-            if self._shutdown_event.wait(self.sampling_interval):
-                return
+        """Sample until `finish` is called; what the store does not take goes with later samples."""
+        is_over = False
+        while not is_over:
             try:
-                self.publish_metrics(self.aggregate_metrics())
-            except (
-                Exception
-            ) as error:  # the trial does not depend on it; the next sample tries again
-                log.warning("system metrics wait, the store does not answer: %s", error)
+                for _ in range(self.samples_before_logging):
+                    self.collect_metrics()
+                    is_over = is_over or self._shutdown_event.wait(self.sampling_interval)
+                if not is_over:
+                    self.publish_metrics(self.aggregate_metrics())
+            except Exception as error:
+                # No reason to end a trial, nor to hear no more of it.
+                log.warning("system metrics are late: %s", error)
+                self._logging_step += 1
+                for part in self.monitors:
+                    part.clear_metrics()
+                is_over = self._shutdown_event.wait(self.sampling_interval)

@@ -1,7 +1,7 @@
 """What a trial says on its way to MLflow: written in order, from a thread.
 
-Training does not wait for the store. While it is away, epochs wait here; they carry the time at
-which they ended, so that nobody sees later that they came late.
+Training does not wait for the store. While it is away, what is to be written waits here; epochs
+carry the time at which they ended, so that nobody sees later that they came late.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fer_search.results import EpochMetrics
 from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
 from fer_search.tracking.runs import TrialRun
 
-Write = Callable[[], None]
+Write = Callable[[], object]
 """Writes something to the store; may be called again after an outage in its middle."""
 
 
@@ -49,8 +49,8 @@ class Outbox:
         """Wait until everything is written.
 
         Args:
-            seconds: To wait at most, for someone in a hurry; what is not written by then is left
-                to the checkpoint, from which it is written when the trial goes on.
+            seconds: To wait at most, for someone in a hurry; what is not written by then is
+                written when the trial goes on: parameters anew, epochs from the checkpoint.
 
         Raises:
             Exception: What the store answered, or that it stays away; not to those in a hurry.

@@ -27,14 +27,13 @@ def launcher_of(
         search: Of which launcher, workers and the share of a GPU count.
         client: Of the tracking store, which the workers shall use.
         device: Of this machine.
-        standby: What can become a worker of this machine; dismissed if it shall not.
+        standby: What can become the worker of this machine; dismissed if there are several.
 
     Raises:
         InputError: If Ray is asked for and not installed, there is no cluster, or it can not do
             what is asked for.
     """
     if search.launcher == RAY:
-        standby.dismiss()
         return _on_ray(
             search, {"MLFLOW_TRACKING_URI": client.tracking_uri, "KERAS_BACKEND": device.backend}
         )

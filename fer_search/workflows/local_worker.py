@@ -30,7 +30,8 @@ class LocalWorker:
     ) -> None:
         self.name = f"worker {place}"
         self._log = log
-        self._log_from = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file:
+            self._log_from = file.tell()
         options = config.to_options()
         self._process = standby.begin(options, log) or _start(options, share(place, n), log)
 

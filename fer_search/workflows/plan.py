@@ -22,6 +22,8 @@ from fer_search.study.space import suggest
 from fer_search.study.trial import Trial
 from fer_search.trial_config import TrialConfig
 
+_PATIENCE: int = TrialConfig.model_fields["patience"].default
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -34,6 +36,8 @@ class Plan:
     if there is a checkpoint, which is then of a training in so many parts."""
     pictures: Callable[[Splits], dict[str, np.ndarray]]
     """What the network sees, for a figure; nothing if that is not known."""
+    patience: int = _PATIENCE
+    """Training ends after so many epochs without a better validation macro-F1."""
     checkpoint: Checkpoint | None = None
     """Where training is kept after each epoch; None for a foreign `fit`, which nobody can keep."""
 
@@ -62,6 +66,7 @@ def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
         params=params,
         train=functools.partial(train, config, checkpoint=checkpoint),
         pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
+        patience=config.patience,
         checkpoint=checkpoint,
     )
 
@@ -83,7 +88,7 @@ def _foreign(trial: Trial, search: SearchConfig) -> Plan:
             functools.partial(foreign.build, hypermodel, hp, search),
             functools.partial(foreign.fit, hypermodel, hp),
             epochs=search.epochs,
-            patience=TrialConfig.model_fields["patience"].default,
+            patience=_PATIENCE,
             seed=trial.seed,
         ),
         pictures=lambda _splits: {},

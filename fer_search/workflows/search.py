@@ -84,6 +84,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
         timed_out = _run_trials(study, study_run, launcher, config.storage)
+        standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     _say_what_next(study, study_run, launch, address, score)
 

@@ -24,20 +24,25 @@ class Standby:
 
     It is started with the context and ends with it, unless it has become a worker by then. If this
     process is killed, it ends by itself.
+
+    Args:
+        is_wanted: False for none, where it could not become a worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wanted: bool = True) -> None:
+        self._is_wanted = is_wanted
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, "worker"],
-            env=environment_with_package(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        if self._is_wanted:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, "worker"],  # the last for who looks at processes
+                env=environment_with_package(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,7 +56,7 @@ class Standby:
         self._process = None
 
     def begin(self, options: Sequence[str], log: Path) -> subprocess.Popen[bytes] | None:
-        """Let it do the command `worker`; it is the caller's from now on.
+        """Let it do the command `worker` in this process's environment; it is the caller's then.
 
         Args:
             options: Of the command.
@@ -63,7 +68,9 @@ class Standby:
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return None
-        order = json.dumps({"options": options, "log": str(log)})
+        order = json.dumps(
+            {"options": options, "log": str(log), "environment": environment_with_package()}
+        )
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(order.encode())
         return process if process.poll() is None else None
@@ -77,6 +84,8 @@ def main() -> None:
     if told:
         order: dict[str, Any] = json.loads(told)
         _print_to(Path(order["log"]))
+        os.environ.clear()
+        os.environ.update(order["environment"])
         sys.argv[1:] = ["worker", *order["options"]]
         runpy.run_module("fer_search", run_name="__main__")
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import DataError, TrialFailed
-from fer_search.results import EpochMetrics
+from fer_search.results import EpochMetrics, training_is_over
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.spool import Spooled
 from fer_search.study.leases import LeaseLost
@@ -144,17 +144,19 @@ def _trained(
     try:
         file = spool.checkpoint_of(folder, trial.number)
         planned = patiently(lambda: plan(trial, study.search, file))
-        outbox.put(lambda: _introduce(run, planned, splits))
+        outbox.put(functools.partial(_introduce, run, dict(planned.params), splits))
+        heard: list[EpochMetrics] = []
 
         def on_epoch(epoch: EpochMetrics) -> None:
             processes.heed_stop()
-            if planned.checkpoint is None and epoch.epoch == 1:
-                patiently(lambda: run.log_params(planned.params))  # a `fit` may have asked for more
+            if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
+                outbox.put(functools.partial(run.log_params, dict(planned.params)))
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
                 log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
-                patiently(lambda: run.set_tags({RESUMED_TAG: epoch.epoch}))
+                outbox.put(functools.partial(run.set_tags, {RESUMED_TAG: epoch.epoch}))
             outbox.put(epoch)
-            is_last = epoch.epoch == study.search.epochs
+            heard.append(epoch)
+            is_last = training_is_over(heard, study.search.epochs, planned.patience)
             patiently(lambda: trial.report(epoch, is_last=is_last))  # may raise TrialPruned
 
         with system_metrics(run, [gpu.index for gpu in runtime.nvidia_gpus()]):
@@ -199,10 +201,10 @@ def _within_memory(train: Callable[..., Any], trial: Trial, planned: Plan, run: 
     return train(parts=2)
 
 
-def _introduce(run: TrialRun, planned: Plan, splits: Splits) -> None:
+def _introduce(run: TrialRun, params: Mapping[str, Any], splits: Splits) -> None:
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
-    run.log_params(planned.params)
+    run.log_params(params)
 
 
 def _completed(trial: Trial, spooled: Spooled, study_run: StudyRun) -> Spooled:

@@ -136,20 +136,6 @@ def test_branches_are_sampled_jointly():
     assert {"vgg16_unfreeze_depth", "resnet50_unfreeze_depth", "sgd_learning_rate"} <= joint
 
 
-@pytest.mark.parametrize("name", ["tpe", "qmc"])
-def test_the_space_is_inferred_as_from_all_trials(name):
-    study = optuna.create_study(study_name="s", sampler=make_sampler(name, seed=3))
-    for number in range(30):
-        trial = study.ask()
-        suggest(OptunaHyperParameters(trial), search=FULL, seed=number)
-        state = optuna.trial.TrialState.PRUNED if number % 3 else None
-        study.tell(trial, None if state else number, state=state)
-    trial = study.ask()._cached_frozen_trial
-    alone = samplers.SAMPLERS[name](3, trial.number).infer_relative_search_space(study, trial)
-    study.sampler.before_trial(study, trial)
-    assert study.sampler.infer_relative_search_space(study, trial) == alone != {}
-
-
 def test_a_setting_without_a_choice_is_no_question():
     search = SearchConfig(backbones="vgg16", image_sizes="48", weights="none")
     for trial, config in draw(search, 5):

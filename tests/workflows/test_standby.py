@@ -3,10 +3,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from fer_search.config import SearchConfig
 from fer_search.processes import environment_with_package
@@ -18,25 +19,40 @@ DEVICE = Device(name="CPU", is_gpu=False, backend="jax", precision="float32", n_
 
 
 def started(standby):
+    assert standby._process.poll() is None
     return psutil.Process(standby._process.pid)
 
 
 def ends(process):
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.wait(20)
+        process.wait(60)  # one whose search was killed imports first
     return not process.is_running()
 
 
 @pytest.mark.slow
-def test_it_becomes_a_worker_that_prints_into_its_log(tmp_path):
+def test_it_becomes_a_worker_that_prints_into_its_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient()
+    run = client.create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     log = tmp_path / "worker-0.log"
     log.write_text("before\n")
     with Standby() as standby:
+        monkeypatch.delenv("MLFLOW_RUN_ID")  # the search has adopted it
         began = standby.begin(["--study=none", f"--storage=sqlite:///{tmp_path}/optuna.db"], log)
         assert began.wait(60) == 2
         assert standby.begin([], log) is None
     printed = log.read_text()
     assert printed.startswith("before\nError: there is no study 'none'")
+    assert client.get_run(run.info.run_id).data.tags.keys() == run.data.tags.keys(), (
+        "the worker took the run of the search for its own"
+    )
+
+
+def test_none_is_started_where_none_is_wanted():
+    with Standby(is_wanted=False) as standby:
+        assert standby._process is None
+        assert standby.begin([], Path("never")) is None
 
 
 def test_it_ends_with_the_context():
@@ -72,7 +88,7 @@ def test_it_ends_when_its_search_is_killed():
 def test_one_that_has_died_is_not_begun(tmp_path):
     with Standby() as standby:
         os.kill(standby._process.pid, signal.SIGKILL)
-        time.sleep(0.2)
+        os.waitid(os.P_PID, standby._process.pid, os.WEXITED | os.WNOWAIT)
         assert standby.begin([], tmp_path / "worker-0.log") is None
 
 

@@ -8,6 +8,7 @@ import threading
 
 import keras
 import numpy as np
+import optuna
 import pytest
 from mlflow import MlflowClient
 from small_data import drawn_splits
@@ -258,6 +259,16 @@ def test_however_training_ends_both_stores_say_so(
     assert run.data.tags["optuna.trial_state"] == state
     if state == "FAIL":
         assert run.data.tags["failure.kind"] == "not_finite"
+
+
+def test_only_an_epoch_on_which_others_follow_can_be_the_verdict(
+    study, study_run, splits, monkeypatch
+):
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda _: True)
+    worker.run_trial(study.take(), splits, study, study_run)  # one epoch is all it has
+    study.change(search=study.search.model_copy(update={"epochs": 2}).to_params())
+    worker.run_trial(study.take(), splits, study, study_run)
+    assert states(study) == ["COMPLETE", "PRUNED"]
 
 
 def test_a_batch_that_does_not_fit_goes_through_memory_in_two_parts(
