@@ -249,6 +249,7 @@ DEMO: Mapping[str, Any] = {
     "image_sizes": "48",
     "epochs": 5,
     "pruner": "none",
+    "registered_model": "fer-emotion-demo",  # drawn faces are no match for a model of real ones
 }
 """Where the `demo` command departs from the defaults of a search."""
 

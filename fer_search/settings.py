@@ -83,7 +83,7 @@ def _refusal(cls: type[Frozen], error: pydantic.ValidationError) -> ConfigError:
                              if "Value error" not in fault["msg"]
                              else f"{name}={spelled(fault['input'])}: {said}")  # fmt: skip
     return ConfigError(
-        "\n".join(lines.values()), hint="python -m fer_search COMMAND --help lists the parameters"
+        "\n".join(lines.values()), hint="--help after the name of the command lists the parameters"
     )
 
 

@@ -71,8 +71,8 @@ def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
     (promote,) = re.findall(r"Put it into use: +mlflow (.+)", done.stdout)
     promoted = run("mlflow", *promote.split())
     assert promoted.returncode == 0, promoted.stdout
-    champion = client.get_model_version_by_alias("fer-emotion", "champion")
-    challenger = client.get_model_version_by_alias("fer-emotion", "challenger")
+    champion = client.get_model_version_by_alias("fer-emotion-demo", "champion")
+    challenger = client.get_model_version_by_alias("fer-emotion-demo", "challenger")
     assert champion.version == challenger.version
 
 
@@ -141,10 +141,12 @@ def test_a_foreign_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_pa
 def test_a_finished_study_goes_on_under_the_same_run():
     first = search("--backbones=tiny", "--trials=2", "--register=best")
     assert first.returncode == 0, first.stdout
+    assert "Study s is new\n" in first.stdout
     assert len(MlflowClient().search_model_versions("name='fer-emotion'")) == 1
     more = search("--backbones=tiny", "--trials=3")
     assert more.returncode == 0, more.stdout
     _, study_run, children = run_tree()
+    assert "Study s goes on: 2 of 3 trials are finished" in more.stdout
     assert len(children) == 3
     assert study_run.info.status == "FINISHED"
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")

@@ -183,6 +183,7 @@ def stopped_in_order(process, number):
     mine = workers(process.pid)
     process.send_signal(number)
     assert process.wait(60) == 1
+    assert "What is done is kept. To go on:\n  python -m fer_search search" in output()
     assert output().endswith("Stopped.\n")
     assert "Traceback" not in output()
     wait_for(lambda: not [w for w in mine if w.is_running()], 30)

@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fer_search.serving.faces import WHOLE
+
 _FRAME, _INK = "#d55e00", "#ffffff"
 _SMALLEST = 320
 """Shorter side to which small pictures are enlarged, so that words can be read …"""
@@ -19,7 +21,7 @@ def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.I
 
     Args:
         picture: Any.
-        rows: `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
+        rows: `region`, `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
     """
     scale = max(1.0, min(_SMALLEST / min(picture.size), _LARGEST / max(picture.size)))
     size = round(scale * picture.width), round(scale * picture.height)
@@ -28,9 +30,11 @@ def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.I
     line = max(2, min(size) // 200)
     for row in rows:
         left, top, side = (round(scale * row[name]) for name in ("left", "top", "side"))
-        draw.rectangle((left, top, left + side - 1, top + side - 1), outline=_FRAME, width=line)
+        if is_face := row["region"] != WHOLE:
+            corner = (left + side - 1, top + side - 1)
+            draw.rectangle((left, top, *corner), outline=_FRAME, width=line)
         font = ImageFont.load_default(max(12, min(side // 7, 40)))
-        words = f"{row['emotion']} {row['probability']:.0%}"
+        words = f"{row['emotion']} {row['probability']:.0%}" if is_face else WHOLE
         *_, wide, high = draw.textbbox((0, 0), words, font=font)
         x = max(0, min(left, size[0] - int(wide) - 8))
         y = top - int(high) - 8 if top >= high + 8 else top

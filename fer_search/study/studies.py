@@ -28,6 +28,8 @@ FEWEST_TRIALS, FEWEST_BEST = 8, 10
 """Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
 _RECORD = "fer_search"
 
+RDBStorage = optuna.storages.RDBStorage
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -67,6 +69,11 @@ def find_study(storage: optuna.storages.RDBStorage, name: str) -> Study | None:
     return Study(storage, study, record) if record else None
 
 
+def study_names(storage: RDBStorage) -> list[str]:
+    """Names of all studies in a storage."""
+    return optuna.get_all_study_names(storage)
+
+
 def existing_study(url: str, name: str) -> Study:
     """Open a study that must be there.
 
@@ -80,7 +87,7 @@ def existing_study(url: str, name: str) -> Study:
     storage = open_storage(url)
     study = find_study(storage, name)
     if study is None:
-        known = optuna.get_all_study_names(storage)
+        known = study_names(storage)
         raise StoreError(
             f"there is no study {name!r} in {url}",
             hint=f"known there: {', '.join(known)}"

@@ -125,7 +125,7 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
     A candidate was not, by its own digests.
 
     Returns:
-        The pictures, and what could not be checked.
+        The pictures, and what has to be known beside the numbers.
 
     Raises:
         PromotionRefused: If the pictures can not be made anew, or the champion was trained on some.
@@ -158,7 +158,10 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
             hint="promote a version whose study has the champion's data and split, or delete the "
             "alias `champion` in the MLflow UI to begin anew",
         )
-    return test, []
+    return test, [
+        f"the champion, {champion}, is of study {champion.origin.get('study')}, which has other "
+        "test pictures than these"
+    ]
 
 
 def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,14 @@ from fer_search.processes import Launch
 from fer_search.progress import Progress, say
 from fer_search.study import foreign
 from fer_search.study.samplers import PerTrialSampler
-from fer_search.study.studies import Study, create_study, find_study, open_storage
+from fer_search.study.studies import (
+    RDBStorage,
+    Study,
+    create_study,
+    find_study,
+    open_storage,
+    study_names,
+)
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
@@ -53,6 +61,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     storage = open_storage(config.storage)
     found = find_study(storage, config.study) if config.study != AUTO else None
     settings = found.search.resumed_by(config) if found else _named(config)
+    say(_beginning(storage, found, settings))
     client = store.connect()
     splits = prepare(settings)
     say(summary(splits.report))
@@ -87,6 +96,18 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
         standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     _say_what_next(study, study_run, launch, address, score)
+
+
+def _beginning(storage: RDBStorage, found: Study | None, settings: SearchConfig) -> str:
+    """Whether a study is new, which a mistyped name is too; or how far it is."""
+    if found:
+        n = count(found.points())
+        return (
+            f"Study {settings.study} goes on: {n['COMPLETE'] + n['PRUNED']} of {settings.trials} "
+            "trials are finished. All other settings are its own."
+        )
+    like = difflib.get_close_matches(settings.study, study_names(storage), n=3, cutoff=0.8)
+    return f"Study {settings.study} is new" + (f" (there is {', '.join(like)})" if like else "")
 
 
 def _named(config: SearchConfig) -> SearchConfig:
@@ -167,8 +188,9 @@ def _say_what_next(
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
-    search = study.search
-    more = launch.command("search", **address, **_where(search), trials=2 * search.trials)
+    search, n = study.search, count(study.points())
+    trials = 2 * max(search.trials, n["COMPLETE"] + n["PRUNED"])
+    more = launch.command("search", **address, **_where(search), trials=trials)
     commands["Search on"] = more
     say()
     for what, command in commands.items():
@@ -193,6 +215,9 @@ def _ending_the_run(study_run: StudyRun, study: Study, resume: str) -> Iterator[
         describe()
         stopped = isinstance(error, KeyboardInterrupt)
         study_run.end("KILLED" if stopped else "FAILED")
+        if stopped:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                say(f"What is done is kept. To go on:\n  {resume}")
         raise
     study_run.end("FINISHED")
 

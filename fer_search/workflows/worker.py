@@ -21,6 +21,7 @@ from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import DataError, TrialFailed
+from fer_search.progress import say
 from fer_search.results import EpochMetrics, training_is_over
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.spool import Spooled
@@ -66,11 +67,14 @@ def work(config: WorkerConfig) -> None:
     client = patiently(store.connect)
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
     patiently(lambda: deliver_left(study, study_run))
+    say(f"Working at study {study.name}, of {search.trials} trials")
     after_first = None
     with Courier(study, study_run, spool.folder_of(study_run.run_id)) as courier:
         while (trial := patiently(study.take)) is not None:
+            say(f"trial {trial.number} · started")
             if finished := run_trial(trial, splits, study, study_run):
                 courier.send(finished)
+            say(f"trial {trial.number} · {study.points()[trial.number].state.lower()}")
             courier.heed()
             processes.heed_stop()
             after_first = after_first or _memory()
@@ -78,6 +82,7 @@ def work(config: WorkerConfig) -> None:
                 courier.wait()
                 log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
                 processes.begin_anew()
+    say(f"Study {study.name} needs no more trials")
 
 
 def _memory() -> int:

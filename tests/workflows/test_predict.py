@@ -13,6 +13,8 @@ from fer_search.command_config import PredictionConfig
 from fer_search.config import EMOTIONS
 from fer_search.errors import DataError, StoreError
 from fer_search.serving import package
+from fer_search.serving.annotation import annotate
+from fer_search.serving.faces import FACE, WHOLE
 from fer_search.workflows.predict import predict
 
 skimage = pytest.importorskip("skimage")
@@ -102,6 +104,17 @@ def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos,
     changed = np.abs(after - before).sum(axis=2) > 60
     assert 0 < changed.mean() < 0.05, "a frame and a label, nothing else"
     assert not changed[300:].any(), "below the face"
+
+
+def test_where_no_face_is_found_none_is_framed():
+    picture = Image.new("RGB", (320, 320))
+    row = {"left": 60, "top": 60, "side": 200, "emotion": "fear", "probability": 0.22}
+    framed, unframed = (
+        np.asarray(annotate(picture, [row | {"region": region}])) for region in (FACE, WHOLE)
+    )
+    assert framed[200, 60].any()
+    assert not unframed[61:].any(), "a label, nothing else"
+    assert unframed[:61].any()
 
 
 def test_odd_names_and_empty_cells_cost_a_row_not_the_run(asked, photos, tmp_path):

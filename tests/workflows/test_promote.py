@@ -199,11 +199,12 @@ def test_the_champion_is_not_measured_against_itself(enrol, capsys):
     assert study_openings(client, name, "1") == opened
 
 
-def test_a_champion_from_other_data_meets_the_candidate_on_the_candidates_pictures(enrol):
+def test_a_champion_from_other_data_meets_the_candidate_on_its_pictures(enrol, capsys):
     client, name = enrol("weak", "good")
     aliases.crown(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2))
     assert aliases_of(client, name)["champion"] == "2"
+    assert "which has other test pictures than these" in capsys.readouterr().out
     good = client.get_model_version(name, "2")
     (data,) = promotion_run(client).inputs.dataset_inputs
     assert data.dataset.digest == good.tags["test_digest"]
