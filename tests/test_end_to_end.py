@@ -149,6 +149,13 @@ def test_a_finished_study_goes_on_under_the_same_run():
     assert "Study s goes on: 2 of 3 trials are finished" in more.stdout
     assert len(children) == 3
     assert study_run.info.status == "FINISHED"
+    joined = run(
+        "mlflow", "run", str(ROOT), "-e", "worker", "--env-manager", "local", "-P", "study=s"
+    )
+    assert joined.returncode == 0, joined.stdout
+    assert "Study s needs no more trials" in joined.stdout
+    (last, *_) = MlflowClient().search_runs(["0"])
+    assert last.info.run_name == "worker of s"
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")
     assert late.returncode == 0, late.stdout
     assert "The time is up" in late.stdout

@@ -153,7 +153,7 @@ def _fetch() -> Path:
     ) as error:
         raise DataError(
             f"FER2013 could not be fetched from {_KAGGLE_URL}: {error}",
-            hint="if Kaggle asks who you are, set KAGGLE_USERNAME and KAGGLE_KEY; without network, "
-            "put the files into kagglehub's cache (KAGGLEHUB_CACHE) or give their folder with "
-            "data=PATH; data=synthetic needs no download at all",
+            hint="without network, put the files into kagglehub's cache (KAGGLEHUB_CACHE) or give "
+            "their folder with data=PATH; if Kaggle asks who you are, set KAGGLE_USERNAME and "
+            "KAGGLE_KEY; data=synthetic needs no download at all",
         ) from error

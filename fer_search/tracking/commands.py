@@ -11,7 +11,7 @@ from fer_search.tracking.logged_run import LoggedRun
 
 
 def record(client: MlflowClient, command: str, title: str, tags: Mapping[str, str]) -> None:
-    """Say on the run of a command that is done what it was; do nothing if there is no run.
+    """Say on the run of a command what it did, or does; do nothing if there is no run.
 
     Args:
         client: Of the store.

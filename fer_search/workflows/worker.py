@@ -28,7 +28,7 @@ from fer_search.spool import Spooled
 from fer_search.study.leases import LeaseLost
 from fer_search.study.studies import Study, existing_study
 from fer_search.study.trial import Trial, TrialPruned
-from fer_search.tracking import store
+from fer_search.tracking import commands, store
 from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.outbox import Outbox
@@ -66,6 +66,8 @@ def work(config: WorkerConfig) -> None:
     check_data(study, splits)
     client = patiently(store.connect)
     study_run = StudyRun(client, client.get_run(study.facts["run_id"]))
+    tags = {"fer.study_run": study_run.run_id}
+    patiently(lambda: commands.record(client, "worker", f"worker of {study.name}", tags))
     patiently(lambda: deliver_left(study, study_run))
     say(f"Working at study {study.name}, of {search.trials} trials")
     after_first = None
