@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -22,7 +23,7 @@ from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.queue import Queue
 from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
-from fer_search.study.trial import FINISHED, UNFINISHED, Seen, Trial, look
+from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, look
 
 FEWEST_TRIALS, FEWEST_BEST = 8, 10
 """Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
@@ -98,14 +99,18 @@ def existing_study(url: str, name: str) -> Study:
 
 
 def create_study(
-    storage: optuna.storages.RDBStorage, search: SearchConfig, facts: Mapping[str, Any]
+    storage: optuna.storages.RDBStorage,
+    search: SearchConfig,
+    facts: Mapping[str, Any],
+    first: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Study:
-    """Make a study and enqueue the known-good first trials.
+    """Make a study and enqueue its first trials.
 
     Args:
         storage: Where.
         search: Its settings, complete: a name, and image sizes resolved.
         facts: What must be the same on resume and what workers need: digests, the study run.
+        first: Points to try before the known-good ones, by where they come from.
     """
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
@@ -116,8 +121,10 @@ def create_study(
         "space": fingerprint(declare(search)),
     }
     study.set_user_attr(_RECORD, record)
-    for point in known_good(search):
-        study.enqueue_trial(point, user_attrs={leases.ATTRIBUTE: None}, skip_if_exists=True)
+    known = {f"known-good #{n}": point for n, point in enumerate(known_good(search))}
+    for origin, point in {**first, **known}.items():
+        attributes = {leases.ATTRIBUTE: None, ORIGIN: origin}
+        study.enqueue_trial(dict(point), user_attrs=attributes, skip_if_exists=True)
     return Study(storage, study, record)
 
 

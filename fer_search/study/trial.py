@@ -30,6 +30,8 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 LET_IN = "let_in"
 """Trial attribute: `since` of the lease under which the budget had room for it."""
+ORIGIN = "origin"
+"""Trial attribute: where a first point comes from; what a sampler proposed has none."""
 
 Answer = TypeVar("Answer")
 
@@ -88,6 +90,11 @@ class Trial:
         finally:
             self._trial.storage = storage
             self._draft.write()
+
+    @property
+    def origin(self) -> str | None:
+        """Where its point comes from, if no sampler proposed it."""
+        return self._trial.user_attrs.get(ORIGIN)
 
     @property
     def takeovers(self) -> int:

@@ -31,6 +31,7 @@ from fer_search.study.studies import (
     open_storage,
     study_names,
 )
+from fer_search.study.warm_start import warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
@@ -78,6 +79,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             settings = settings.model_copy(update={"image_sizes": device.image_sizes})
         if settings.hypermodel != NONE:
             check(foreign.example(settings), settings.hypermodel)
+        first = warm_points(config.storage, settings, splits.test_digest)
         study_run = _begin(client, config, settings.study)
         facts = {
             "run_id": study_run.run_id,
@@ -85,7 +87,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             "test_digest": splits.test_digest,
             "seconds_used": 0.0,
         }
-        study = create_study(storage, settings, facts)
+        study = create_study(storage, settings, facts, first)
     address = {"study": study.name} | _storage_unless_default(config, launch)
     resume = launch.command("search", **address, **_where(settings))
     say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 RESUMED_TAG = "fer.resumed_after_epoch"
 """Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
+ORIGIN_TAG = "fer.origin"
+"""Tag of a trial's run: where its point comes from, if no sampler proposed it."""
 HALVED_TAG = "fer.halved_batch"
 """Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
 GROWTH_BYTES = 3 * 2**30
@@ -151,7 +153,7 @@ def _trained(
     try:
         file = spool.checkpoint_of(folder, trial.number)
         planned = patiently(lambda: plan(trial, study.search, file))
-        outbox.put(functools.partial(_introduce, run, dict(planned.params), splits))
+        outbox.put(functools.partial(_introduce, run, dict(planned.params), splits, trial.origin))
         heard: list[EpochMetrics] = []
 
         def on_epoch(epoch: EpochMetrics) -> None:
@@ -208,10 +210,14 @@ def _within_memory(train: Callable[..., Any], trial: Trial, planned: Plan, run: 
     return train(parts=2)
 
 
-def _introduce(run: TrialRun, params: Mapping[str, Any], splits: Splits) -> None:
+def _introduce(
+    run: TrialRun, params: Mapping[str, Any], splits: Splits, origin: str | None
+) -> None:
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests={"training": splits.train_digest})
     run.log_params(params)
+    if origin:
+        run.set_tags({ORIGIN_TAG: origin})
 
 
 def _completed(trial: Trial, spooled: Spooled, study_run: StudyRun) -> Spooled:
