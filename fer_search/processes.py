@@ -29,6 +29,8 @@ SURROUNDINGS = 4
 """Exit status of a process that could not go on for a reason outside the program."""
 STOP_SECONDS = 20
 """An orderly stop that takes longer is broken off."""
+_MOMENT = 0.2
+"""Seconds after which a stop that got lost is raised again."""
 
 _stop_asked_for = threading.Event()
 _PACKAGE = Path(__file__).parents[1]
@@ -140,7 +142,8 @@ def stop_on_signals() -> None:
 
     One signal is one orderly stop: a second one, which `mlflow run` sends after Ctrl-C, must not
     break off the tidying. Python loses an exception that is raised while it calls a finalizer or
-    a callback from C, so long work calls `heed_stop` now and then.
+    a callback from C. If it notices that, the exception is raised again a moment later; C need not
+    tell, so long work calls `heed_stop` now and then, too.
     """
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = tuple(getattr(signal, name) for name in names if name in dir(signal))
@@ -150,8 +153,20 @@ def stop_on_signals() -> None:
         _stop_asked_for.set()
         raise KeyboardInterrupt
 
+    def again(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        heed_stop()
+
+    def noticed(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+        elif _stop_asked_for.is_set():
+            signal.signal(signal.SIGTERM, again)
+            threading.Timer(_MOMENT, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
     for each in numbers:
         signal.signal(each, stop)
+    sys.unraisablehook = noticed
     _ignore_at_exit(numbers)
 
 

@@ -126,6 +126,32 @@ def test_a_second_signal_does_not_break_off_the_tidying(number):
     assert child.returncode == 0
 
 
+def test_a_stop_that_python_loses_in_a_finalizer_is_raised_again():
+    lost = """
+import os, signal, time
+from fer_search.processes import stop_on_signals
+stop_on_signals()
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        print("never said")
+try:
+    Finalized()
+    print("lost")
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("tidying")
+    time.sleep(1)
+    print("tidy")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", lost], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("lost\ntidying\ntidy\n", "")
+    assert done.returncode == 0
+
+
 def test_a_process_stops_with_the_one_it_belongs_to():
     owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with start(str(owner.pid)) as child:
