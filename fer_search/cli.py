@@ -194,6 +194,9 @@ def _quiet_import() -> Iterator[None]:
             os.close(kept)
 
 
+_METAVARS: Mapping[Any, str] = {int: "INTEGER", float: "NUMBER", bool: "true|false"}
+
+
 def _command(
     name: str, config: type[Any], run: _Run, summary: str, defaults: Mapping[str, Any] | None = None
 ) -> None:
@@ -209,6 +212,7 @@ def _command(
                 [*flags, option],
                 default=None if field.is_required() else spelled(default),
                 required=field.is_required(),
+                metavar=_METAVARS.get(field.annotation, "TEXT"),
                 show_default=True,
                 help=field.description,
             )

@@ -11,7 +11,17 @@ from fer_search.config import SearchConfig
 from fer_search.data.splits import Splits
 from fer_search.results import EpochMetrics
 
-CONTENDERS = ("ours", "unprimed", "tpe", "random", "i_epoch", "hyperband", "bayesian", "ray_asha")
+CONTENDERS = (
+    "ours",
+    "staged",
+    "unprimed",
+    "tpe",
+    "random",
+    "i_epoch",
+    "hyperband",
+    "bayesian",
+    "ray_asha",
+)
 
 
 class TimeUp(BaseException):
