@@ -1,156 +1,175 @@
-"""Which pruner leads our search to the best of simulated learning curves, and in how many epochs.
+"""Which pruner finds most in the same time, on real learning curves.
 
-    python -m benchmarks.pruners [--quick] [--json FILE]
+    python -m benchmarks.pruners --weights FILE [--keep FILE] [--json FILE]
+    python -m benchmarks.pruners --quick [--keep FILE] [--json FILE]
 
-Real trials are too dear for hundreds of studies. Space, first points, sampler and pruners are ours;
-only training is simulated: the score of a trial falls with its distance from a hidden optimum near
-the first points, its curve rises as 1 - exp(-epoch / tau), and every validation is noisy. In the
-hard world curves cross more, and the optimum is farther away.
+Trials as our sampler proposes them, the known-good ones first, are trained to their end; `--keep`
+writes down their curves, and the same command goes on from there. Then every pruner meets the same
+trials in many random orders, and stops them where it likes: an epoch that it saves is saved, and a
+score that it did not wait for is lost. `--quick` trains the miniature network.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import functools
+import json
 import statistics
-import zlib
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+from optuna.trial import TrialState
+from scipy.stats import spearmanr
 
 from benchmarks import measure
 from fer_search.config import SearchConfig
-from fer_search.study import samplers
+from fer_search.data.preparation import prepare
+from fer_search.errors import TrialFailed
+from fer_search.model.training import train
 from fer_search.study.hyperparameters import OptunaHyperParameters
+from fer_search.study.samplers import PRUNERS, PerTrialSampler, trial_seed
 from fer_search.study.space import known_good, suggest
 
-EPOCHS, TRIALS = 20, 50
-CHECKED = (100, 200, 400)
-"""Trained epochs after which a search is looked at."""
-SEARCH = SearchConfig(data="synthetic", epochs=EPOCHS, image_sizes=(48,))
-FIRST = {name: value for point in reversed(known_good(SEARCH)) for name, value in point.items()}
+CHECKED = (0.1, 0.2, 0.3, 0.5)
+"""Shares of the time of all curves after which a pruner's best is looked at."""
+
+Curve = list[tuple[float, float]]
+"""Seconds since the trial began, and validation macro-F1, epoch by epoch."""
 
 
-@dataclasses.dataclass(frozen=True)
-class World:
-    """How far the optimum is (of a range), how much speeds of learning differ, and the noise."""
-
-    distance: float
-    crossing: float
-    noise: float
+def _asha(first: int, factor: int) -> Callable[[int], BasePruner]:
+    return lambda _: SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
 
 
-WORLDS = {"easy": World(0.2, 0.0, 0.006), "hard": World(0.3, 0.6, 0.01)}
-
-
-def _of_brackets(seed: int) -> optuna.samplers.BaseSampler:
-    """TPE as Optuna shows it a study under Hyperband: only the trials of one bracket."""
-    return samplers.SAMPLERS["tpe"](seed, 0)
-
-
-def _ours(seed: int) -> optuna.samplers.BaseSampler:
-    return samplers.PerTrialSampler("tpe", seed)
-
-
-def _asha_by_three(epochs: int) -> optuna.pruners.BasePruner:
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3)
-
-
-Make = tuple[
-    Callable[[int], optuna.samplers.BaseSampler], Callable[[int], optuna.pruners.BasePruner]
-]
-CONTENDERS: dict[str, Make] = {
-    **{name: (_ours, pruner) for name, pruner in samplers.PRUNERS.items()},
-    "asha, a third": (_ours, _asha_by_three),
-    "hyperband, each bracket alone": (_of_brackets, samplers.PRUNERS["hyperband"]),
+CONTENDERS: Mapping[str, Callable[[int], BasePruner]] = {
+    **PRUNERS,
+    "asha, a half from epoch 1": _asha(1, 2),
+    "asha, a quarter from epoch 1": _asha(1, 4),
+    "asha, a quarter from epoch 2": _asha(2, 4),
 }
 
 
 def main() -> None:
-    """Print what 50 trials came to, and how many epochs they trained."""
+    """Print what epochs tell of the end, and what each pruner makes of that."""
     options = measure.options(
-        __doc__, lambda parser: parser.add_argument("--seeds", type=int, help="studies of each")
+        __doc__,
+        lambda parser: parser.add_argument("--data", default="fer2013"),
+        lambda parser: parser.add_argument("--weights", default="none"),
+        lambda parser: parser.add_argument("--backbones", default="vgg16"),
+        lambda parser: parser.add_argument("--image-sizes", default="48"),
+        lambda parser: parser.add_argument("--limit", type=int),
+        lambda parser: parser.add_argument("--epochs", type=int, default=8),
+        lambda parser: parser.add_argument("--trials", type=int),
+        lambda parser: parser.add_argument("--orders", type=int, default=100),
+        lambda parser: parser.add_argument("--keep", type=Path, metavar="FILE"),
     )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    n_seeds = options.seeds or (20 if options.quick else 60)
-    rows, numbers = [], {}
-    for world_name, world in WORLDS.items():
-        for name in CONTENDERS:
-            studies = [_study(CONTENDERS[name], world, seed) for seed in range(n_seeds)]
-            means = [statistics.mean(column) for column in zip(*studies, strict=True)]
-            rows.append([f"{name} ({world_name})", *means[:-1], round(means[-1])])
-            numbers[f"pruners.{world_name}.{name}"] = means[-2]
-            numbers[f"pruners.{world_name}.{name}.epochs"] = means[-1]
-    head = ["pruner", *(f"after {n} epochs" for n in CHECKED), f"after {TRIALS} trials", "epochs"]
-    title = f"Pruners on simulated curves, {n_seeds} studies each"
-    measure.close(title, measure.table(head, rows), numbers, options.json)
-
-
-def _study(contender: Make, world: World, seed: int) -> list[float]:
-    """The true score of the trial that looked best, at `CHECKED` and at the end; and all epochs."""
-    sampler, pruner = contender
-    study = optuna.create_study(
-        study_name=str(seed),  # by which Hyperband chooses brackets
-        direction="maximize",
-        sampler=sampler(seed),
-        pruner=pruner(EPOCHS),
+    quick = options.quick
+    search = SearchConfig(
+        data=measure.absolute(options.data),
+        weights="none" if quick else measure.absolute(options.weights),
+        backbones="tiny" if quick else options.backbones,
+        image_sizes=options.image_sizes,
+        limit=options.limit or (2000 if quick else 6000),
+        epochs=options.epochs,
     )
-    for point in known_good(SEARCH):
+    curves = _trained(search, options.trials or (24 if quick else 30), options.keep)
+    title = f"{len(curves)} trials of {search.epochs} epochs, {search.limit} pictures"
+    _report(curves, search.epochs, title, options)
+
+
+def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Curve]:
+    """Curves of trials that nobody stopped; those that `file` keeps are not trained again."""
+    kept: dict[str, Any] = {"search": search.to_params(), "curves": []}
+    if file and file.is_file():
+        kept = json.loads(file.read_text())
+        if kept["search"] != search.to_params():
+            sys.exit(f"{file} keeps curves of another search: {kept['search']}")
+    curves: list[Curve] = kept["curves"]
+    splits = prepare(search)
+    study = optuna.create_study(direction="maximize", sampler=PerTrialSampler("tpe", search.seed))
+    for point in known_good(search):
         study.enqueue_trial(point)
-    noise = np.random.default_rng(seed)
-    best, chosen, trained, looks = 0.0, 0.0, 0, list[float]()
-    for _ in range(TRIALS):
+    for number in range(n_trials):
         trial = study.ask()
-        suggest(OptunaHyperParameters(trial), search=SEARCH, seed=seed)
-        score, tau = _truth(trial.params, trial.distributions, world, seed)
-        state, reached = optuna.trial.TrialState.COMPLETE, 0.0
-        for epoch in range(1, EPOCHS + 1):
-            value = score * (1 - np.exp(-epoch / tau)) + noise.normal(0, world.noise)
-            trained, reached = trained + 1, max(reached, value)
-            if value > best:
-                best, chosen = value, score
-            if trained in CHECKED:
-                looks.append(chosen)
-            trial.report(value, epoch)
-            if trial.should_prune():
-                state = optuna.trial.TrialState.PRUNED
+        seed = trial_seed(search.seed, number)
+        config = suggest(OptunaHyperParameters(trial), search=search, seed=seed)
+        if number == len(curves):
+            curves.append(_curve(functools.partial(train, config, splits)))
+            if file:
+                file.write_text(json.dumps(kept))
+            print(number, [round(score, 3) for _, score in curves[-1]], flush=True)
+        if curves[number]:
+            study.tell(trial, max(score for _, score in curves[number]))
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+    return [curve for curve in curves[:n_trials] if curve]
+
+
+def _curve(train: Callable[..., Any]) -> Curve:
+    """Train to the end and listen; a trial that fails has no curve."""
+    curve: Curve = []
+    began = time.monotonic()
+    try:
+        train(on_epoch=lambda e: curve.append((time.monotonic() - began, e.val_macro_f1)))
+    except TrialFailed:
+        return []
+    return curve
+
+
+def _report(curves: Sequence[Curve], epochs: int, title: str, options: argparse.Namespace) -> None:
+    ends = [max(score for _, score in curve) for curve in curves]
+    numbers = {}
+    told = []
+    for epoch in range(1, epochs):
+        so_far = [max(score for _, score in curve[:epoch]) for curve in curves]
+        numbers[f"pruners.rank_correlation.{epoch}"] = float(spearmanr(so_far, ends).statistic)
+        told.append([epoch, numbers[f"pruners.rank_correlation.{epoch}"]])
+    whole = sum(curve[-1][0] for curve in curves)
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(curves)) for _ in range(options.orders)]
+    rows = []
+    for name, make in CONTENDERS.items():
+        searches = [_replayed(make(epochs), [curves[n] for n in order]) for order in orders]
+        found = [statistics.mean(_best(s, share * whole) for s in searches) for share in CHECKED]
+        spent = statistics.mean(search[-1][0] for search in searches) / whole
+        end = statistics.mean(search[-1][1] for search in searches)
+        rows.append([name, *found, spent, end])
+        numbers |= {f"pruners.{name}.share": spent, f"pruners.{name}.best": end}
+    told_table = measure.table(["epoch", "rank correlation of its best with the end's"], told)
+    head = ["pruner", *(f"best after {s:.0%} of the time" for s in CHECKED), "its time", "its best"]
+    shown = f"{told_table}\n\n{measure.table(head, rows)}"
+    measure.close(f"Pruners, {title}", shown, numbers, options.json)
+
+
+def _replayed(pruner: BasePruner, curves: Sequence[Curve]) -> Curve:
+    """Seconds since the search began, and the best score by then, with this pruner."""
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    before, best, search = 0.0, 0.0, list[tuple[float, float]]()
+    for curve in curves:
+        trial = study.ask()
+        state = TrialState.COMPLETE
+        for epoch, (seconds, score) in enumerate(curve, start=1):
+            best = max(best, score)
+            search.append((before + seconds, best))
+            trial.report(score, epoch)
+            if trial.should_prune() and epoch < len(curve):
+                state = TrialState.PRUNED
                 break
-        study.tell(trial, reached if state.name == "COMPLETE" else None, state=state)
-    looks += [chosen] * (len(CHECKED) - len(looks))
-    return [*looks, chosen, trained]
+        before = search[-1][0]
+        reached = max(score for _, score in curve[:epoch])
+        study.tell(trial, reached if state == TrialState.COMPLETE else None, state=state)
+    return search
 
 
-def _truth(
-    point: Mapping[str, Any], ranges: Mapping[str, BaseDistribution], world: World, seed: int
-) -> tuple[float, float]:
-    """Where the curve of a point leads, and the epochs in which it goes two thirds of the way."""
-    loss, shape = 0.0, zlib.crc32(repr(sorted(point.items())).encode())
-    for name, value in point.items():
-        hidden = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        spread = ranges[name]
-        if isinstance(spread, CategoricalDistribution):
-            costs = hidden.exponential(0.012, len(spread.choices))
-            costs *= [0.3 if choice == FIRST.get(name) else 1.0 for choice in spread.choices]
-            loss += costs[spread.choices.index(value)]
-            continue
-        at, first = _share(spread, value), _share(spread, FIRST[name]) if name in FIRST else 0.5
-        optimum = np.clip(first + hidden.normal(0, world.distance), 0, 1)
-        weight = 1.2 if "learning_rate" in name else hidden.exponential(0.05)
-        loss += weight * (at - optimum) ** 2
-    speed = np.random.default_rng([seed, shape]).normal(0, world.crossing)
-    slow = 10 * world.crossing * point["dropout"]  # what regularises learns later
-    return 0.65 * float(np.exp(-2 * loss)), float(3 * np.exp(speed) + slow)
-
-
-def _share(spread: Any, value: float) -> float:
-    """Where a value lies in its range, from 0 to 1."""
-    if spread.single():
-        return 0.0
-    ends = np.array([spread.low, value, spread.high])
-    low, at, high = np.log(ends) if spread.log else ends
-    return float((at - low) / (high - low))
+def _best(search: Curve, seconds: float) -> float:
+    return max((score for at, score in search if at <= seconds), default=0.0)
 
 
 if __name__ == "__main__":
