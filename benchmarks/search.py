@@ -6,6 +6,7 @@
     ours         TPE, ASHA and the known-good first points
     staged       ours after a search on a quarter of the pictures in half of the epochs, which takes
                  a third of the time and hands on its best trials (`warm_start`)
+    ten_random   ours, after whose known-good points TPE draws at random until the tenth trial
     unprimed     ours without those points
     tpe          Optuna's TPE alone: no pruner, no first points
     random       random search

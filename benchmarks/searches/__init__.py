@@ -13,6 +13,7 @@ from fer_search.results import EpochMetrics
 
 CONTENDERS = (
     "ours",
+    "ten_random",
     "staged",
     "unprimed",
     "tpe",

@@ -14,7 +14,7 @@ from fer_search.data.preparation import prepare
 from fer_search.errors import TrialFailed
 from fer_search.model.training import train
 from fer_search.results import EpochMetrics
-from fer_search.study import studies
+from fer_search.study import samplers, studies
 from fer_search.study.space import suggest
 from fer_search.study.trial import Trial, TrialPruned
 from fer_search.study.warm_start import warm_points
@@ -22,6 +22,7 @@ from fer_search.trial_config import TrialConfig
 
 SETTINGS = {
     "ours": {},
+    "ten_random": {},
     "staged": {},
     "unprimed": {},
     "tpe": {"pruner": "none"},
@@ -39,8 +40,11 @@ def tune(task: Task, name: str) -> None:
         search = search.model_copy(update={"warm_start": "small"})
         _search_small(task, storage, search, facts)
     first = warm_points(url, search, test_digest="")
-    points = mock.patch.object(studies, "known_good", return_value=[])
-    with points if name not in ("ours", "staged") else mock.MagicMock():
+    with contextlib.ExitStack() as stack:
+        if name not in ("ours", "ten_random", "staged"):
+            stack.enter_context(mock.patch.object(studies, "known_good", return_value=[]))
+        if name == "ten_random":
+            stack.enter_context(mock.patch.object(samplers, "_AFTER_GOOD_ONES", {}))
         study = studies.create_study(storage, search, facts, first)
     if name == "i_epoch":
         _i_epoch(task, study)

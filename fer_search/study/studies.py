@@ -15,7 +15,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from fer_search.config import SearchConfig
+from fer_search.config import NONE, SearchConfig
 from fer_search.errors import HyperModelError, StoreError
 from fer_search.results import TrialPoint
 from fer_search.study import leases
@@ -143,7 +143,11 @@ class Study:
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
-        study.sampler = PerTrialSampler(search.sampler, search.seed)
+        study.sampler = PerTrialSampler(
+            search.sampler,
+            search.seed,
+            after_good_ones=bool(known_good(search)) or search.warm_start != NONE,
+        )
         study.pruner = PRUNERS[search.pruner](search.epochs)
 
     @property

@@ -1,6 +1,7 @@
 import importlib.util
 
 import keras_tuner
+import numpy as np
 import optuna
 import pytest
 
@@ -134,6 +135,27 @@ def test_branches_are_sampled_jointly():
     trial = study.ask()
     joint = set(trial.study.sampler.infer_relative_search_space(study, study.trials[-1]))
     assert {"vgg16_unfreeze_depth", "resnet50_unfreeze_depth", "sgd_learning_rate"} <= joint
+
+
+def test_after_points_that_are_known_to_be_good_tpe_stays_near_the_best():
+    search = SearchConfig(backbones="vgg16", image_sizes="48")
+    good, other = known_good(search)
+    names = ("optimizer", "imbalance", "is_mixed", "schedule", "batch_size", "vgg16_head_units")
+
+    def alike(**how):
+        study = optuna.create_study(sampler=samplers.PerTrialSampler("tpe", 1, **how))
+        for point, value in ((other, 0.1), (good, 0.0)):
+            study.enqueue_trial(point)
+            suggest(OptunaHyperParameters(trial := study.ask()), search=search, seed=0)
+            study.tell(trial, value)
+        shares = []
+        for _ in range(40):
+            suggest(OptunaHyperParameters(trial := study.ask()), search=search, seed=0)
+            shares.append(np.mean([trial.params[name] == good[name] for name in names]))
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return np.mean(shares)
+
+    assert alike(after_good_ones=True) > alike() + 0.1
 
 
 def test_a_setting_without_a_choice_is_no_question():
