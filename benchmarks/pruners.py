@@ -28,6 +28,7 @@ from optuna.trial import TrialState
 from scipy.stats import spearmanr
 
 from benchmarks import measure
+from fer_search import runtime
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
 from fer_search.errors import TrialFailed
@@ -70,6 +71,7 @@ def main() -> None:
         lambda parser: parser.add_argument("--keep", type=Path, metavar="FILE"),
     )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    precision = runtime.configure().precision
     quick = options.quick
     search = SearchConfig(
         data=measure.absolute(options.data),
@@ -78,6 +80,7 @@ def main() -> None:
         image_sizes=options.image_sizes,
         limit=options.limit or (2000 if quick else 6000),
         epochs=options.epochs,
+        precision=precision,
     )
     curves = _trained(search, options.trials or (24 if quick else 30), options.keep)
     title = f"{len(curves)} trials of {search.epochs} epochs, {search.limit} pictures"
@@ -86,14 +89,16 @@ def main() -> None:
 
 def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Curve]:
     """Curves of trials that nobody stopped; those that `file` keeps are not trained again."""
-    kept: dict[str, Any] = {"search": search.to_params(), "curves": []}
+    kept: dict[str, Any] = {"search": search.to_params(), "points": [], "curves": []}
     if file and file.is_file():
         kept = json.loads(file.read_text())
         if kept["search"] != search.to_params():
             sys.exit(f"{file} keeps curves of another search: {kept['search']}")
     curves: list[Curve] = kept["curves"]
     splits = prepare(search)
-    study = optuna.create_study(direction="maximize", sampler=PerTrialSampler("tpe", search.seed))
+    study = optuna.create_study(
+        direction="maximize", sampler=PerTrialSampler("tpe", search.seed, after_good_ones=True)
+    )
     for point in known_good(search):
         study.enqueue_trial(point)
     for number in range(n_trials):
@@ -101,10 +106,13 @@ def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Cur
         seed = trial_seed(search.seed, number)
         config = suggest(OptunaHyperParameters(trial), search=search, seed=seed)
         if number == len(curves):
+            kept["points"].append(trial.params)
             curves.append(_curve(functools.partial(train, config, splits)))
             if file:
                 file.write_text(json.dumps(kept))
             print(number, [round(score, 3) for _, score in curves[-1]], flush=True)
+        elif kept["points"][number] != trial.params:
+            sys.exit(f"{file} keeps curves of other trials: the sampler or the space has changed")
         if curves[number]:
             study.tell(trial, max(score for _, score in curves[number]))
         else:
@@ -136,7 +144,10 @@ def _report(curves: Sequence[Curve], epochs: int, title: str, options: argparse.
     orders = [rng.permutation(len(curves)) for _ in range(options.orders)]
     rows = []
     for name, make in CONTENDERS.items():
-        searches = [_replayed(make(epochs), [curves[n] for n in order]) for order in orders]
+        searches = [
+            _replayed(make(epochs), [curves[n] for n in order], name=str(number))
+            for number, order in enumerate(orders)
+        ]
         found = [statistics.mean(_best(s, share * whole) for s in searches) for share in CHECKED]
         spent = statistics.mean(search[-1][0] for search in searches) / whole
         end = statistics.mean(search[-1][1] for search in searches)
@@ -148,9 +159,13 @@ def _report(curves: Sequence[Curve], epochs: int, title: str, options: argparse.
     measure.close(f"Pruners, {title}", shown, numbers, options.json)
 
 
-def _replayed(pruner: BasePruner, curves: Sequence[Curve]) -> Curve:
+def _replayed(pruner: BasePruner, curves: Sequence[Curve], name: str) -> Curve:
     """Seconds since the search began, and the best score by then, with this pruner."""
-    study = optuna.create_study(direction="maximize", pruner=pruner)
+    study = optuna.create_study(
+        study_name=name,  # by which Hyperband chooses brackets
+        direction="maximize",
+        pruner=pruner,
+    )
     before, best, search = 0.0, 0.0, list[tuple[float, float]]()
     for curve in curves:
         trial = study.ask()

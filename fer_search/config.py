@@ -123,7 +123,7 @@ class SearchConfig(Request):
         "auto", description="sizes that may be sampled, e.g. 48,96; auto = by the device"
     )
     epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
-    warm_start: StudyName | Literal["none"] = Field(
+    warm_start: StudyName = Field(
         NONE, description="earlier study of the same storage whose best trials are tried first"
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field(

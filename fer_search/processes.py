@@ -8,6 +8,7 @@ there, and when it ends the search ends too.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -32,7 +33,8 @@ STOP_SECONDS = 20
 _MOMENT = 0.2
 """Seconds after which a stop that got lost is raised again."""
 
-_stop_asked_for = threading.Event()
+_stops: collections.deque[float] = collections.deque()
+"""When a stop was asked for that nobody has heeded; without a lock, for signal handlers."""
 _PACKAGE = Path(__file__).parents[1]
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd.exe", "sh.exe", "bash.exe"}
 
@@ -150,24 +152,25 @@ def stop_on_signals() -> None:
 
     def stop(number: int, frame: object) -> None:
         _ignore(numbers)
-        _stop_asked_for.set()
+        _stops.append(time.time())
         raise KeyboardInterrupt
 
     def again(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
         heed_stop()
 
     def noticed(lost: sys.UnraisableHookArgs) -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt):
-            sys.__unraisablehook__(lost)
-        elif _stop_asked_for.is_set():
-            signal.signal(signal.SIGTERM, again)
-            threading.Timer(_MOMENT, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            _stops.append(time.time())
+            signal.signal(signal.SIGALRM, again)
+            signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+        else:
+            others(lost)
 
+    others = sys.unraisablehook
     for each in numbers:
         signal.signal(each, stop)
     sys.unraisablehook = noticed
-    _ignore_at_exit(numbers)
+    _ignore_at_exit((*numbers, signal.SIGALRM))
 
 
 @functools.cache
@@ -183,8 +186,8 @@ def _ignore(numbers: Iterable[int]) -> None:
 
 def heed_stop() -> None:
     """Raise `KeyboardInterrupt` if a stop was asked for and its exception got lost."""
-    if _stop_asked_for.is_set():
-        _stop_asked_for.clear()
+    if _stops:
+        _stops.clear()
         raise KeyboardInterrupt
 
 

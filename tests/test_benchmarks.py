@@ -72,7 +72,7 @@ def test_a_search_leaves_scores_that_rise(tmp_path):
 @pytest.mark.long
 def test_pruners_meet_curves_that_were_trained_once(tmp_path):
     file = tmp_path / "numbers.json"
-    common = "--quick --data synthetic --limit 140 --trials 4 --epochs 5 --orders 9"
+    common = "--quick --data synthetic --limit 140 --trials 4 --epochs 6 --orders 9"
     common += f" --keep {tmp_path}/kept"
     done = run("benchmarks.pruners", *common.split(), "--json", str(file))
     assert done.returncode == 0, done.stderr

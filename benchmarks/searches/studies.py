@@ -17,7 +17,7 @@ from fer_search.results import EpochMetrics
 from fer_search.study import samplers, studies
 from fer_search.study.space import suggest
 from fer_search.study.trial import Trial, TrialPruned
-from fer_search.study.warm_start import warm_points
+from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.trial_config import TrialConfig
 
 SETTINGS = {
@@ -34,12 +34,13 @@ SETTINGS = {
 def tune(task: Task, name: str) -> None:
     """Search until the time is up."""
     search = task.search.model_copy(update=SETTINGS[name])
-    url = f"sqlite:///{task.folder}/optuna.db"
-    storage, facts = studies.open_storage(url), {"run_id": "", "test_digest": ""}
+    storage = studies.open_storage(f"sqlite:///{task.folder}/optuna.db")
+    facts = {"run_id": "", "test_digest": ""}
     if name == "staged":
         search = search.model_copy(update={"warm_start": "small"})
         _search_small(task, storage, search, facts)
-    first = warm_points(url, search, test_digest="")
+    earlier = earlier_study(storage, search)
+    first = warm_points(earlier, search, test_digest="") if earlier else ()
     with contextlib.ExitStack() as stack:
         if name not in ("ours", "ten_random", "staged"):
             stack.enter_context(mock.patch.object(studies, "known_good", return_value=[]))

@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from fer_search.config import NONE, SearchConfig
+from fer_search.config import SearchConfig
 from fer_search.errors import HyperModelError, StoreError
 from fer_search.results import TrialPoint
 from fer_search.study import leases
@@ -28,6 +27,10 @@ from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, lo
 FEWEST_TRIALS, FEWEST_BEST = 8, 10
 """Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
 _RECORD = "fer_search"
+KNOWN = "known-good"
+"""Where the points of `space.KNOWN_GOOD` come from."""
+Points = Sequence[tuple[str, Mapping[str, Any]]]
+"""Points to try first, each after a word on where it comes from."""
 
 RDBStorage = optuna.storages.RDBStorage
 
@@ -102,7 +105,7 @@ def create_study(
     storage: optuna.storages.RDBStorage,
     search: SearchConfig,
     facts: Mapping[str, Any],
-    first: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    first: Points = (),
 ) -> Study:
     """Make a study and enqueue its first trials.
 
@@ -110,7 +113,7 @@ def create_study(
         storage: Where.
         search: Its settings, complete: a name, and image sizes resolved.
         facts: What must be the same on resume and what workers need: digests, the study run.
-        first: Points to try before the known-good ones, by where they come from.
+        first: To try before the known-good points.
     """
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
@@ -119,13 +122,12 @@ def create_study(
         "search": search.to_params(),
         "opened": time.time(),
         "space": fingerprint(declare(search)),
+        "first": [*first, *((KNOWN, point) for point in known_good(search))],
     }
     study.set_user_attr(_RECORD, record)
-    known = {f"known-good #{n}": point for n, point in enumerate(known_good(search))}
-    for origin, point in {**first, **known}.items():
-        attributes = {leases.ATTRIBUTE: None, ORIGIN: origin}
-        study.enqueue_trial(dict(point), user_attrs=attributes, skip_if_exists=True)
-    return Study(storage, study, record)
+    made = Study(storage, study, record)
+    made.enqueue_first()
+    return made
 
 
 class Study:
@@ -143,11 +145,8 @@ class Study:
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
-        study.sampler = PerTrialSampler(
-            search.sampler,
-            search.seed,
-            after_good_ones=bool(known_good(search)) or search.warm_start != NONE,
-        )
+        is_primed = bool(self.facts.get("first"))
+        study.sampler = PerTrialSampler(search.sampler, search.seed, after_good_ones=is_primed)
         study.pruner = PRUNERS[search.pruner](search.epochs)
 
     @property
@@ -175,6 +174,13 @@ class Study:
     def resume(self, search: SearchConfig) -> None:
         """Go on with these settings."""
         self.change(search=search.to_params())
+        self.enqueue_first()
+
+    def enqueue_first(self) -> None:
+        """Enqueue the points to try first, but for those that a trial has."""
+        for origin, point in self.facts.get("first", ()):
+            attributes = {leases.ATTRIBUTE: None, ORIGIN: origin}
+            self._study.enqueue_trial(dict(point), user_attrs=attributes, skip_if_exists=True)
 
     def forgive(self) -> None:
         """Let trials that failed until now count no more towards `FAILURES_IN_A_ROW`."""

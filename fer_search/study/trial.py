@@ -93,7 +93,7 @@ class Trial:
 
     @property
     def origin(self) -> str | None:
-        """Where its point comes from, if no sampler proposed it."""
+        """Where its parameters began from, if no sampler proposed them."""
         return self._trial.user_attrs.get(ORIGIN)
 
     @property

@@ -13,64 +13,96 @@ from keras_tuner.engine import hyperparameters as kinds
 
 from fer_search.config import NONE, SearchConfig
 from fer_search.errors import ConfigError
+from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.space import declare, settled
-from fer_search.study.studies import existing_study
+from fer_search.study.studies import Points, RDBStorage, Study, find_study, study_names
 
-N_POINTS = 5
-"""So many trials of the earlier study are tried again."""
+N_POINTS = 4
+"""So many trials of the earlier study are tried again: fewer than failures stop a study, because
+those that are alike may all be too large for larger pictures."""
+_OF_THE_DATA = ("data", "seed", "faces", "votes")
+"""Settings on which the choice of test pictures may depend."""
 
 
-def warm_points(url: str, search: SearchConfig, test_digest: str) -> dict[str, dict[str, Any]]:
-    """The best points of the study that `search.warm_start` names, for `create_study`.
-
-    Complete and pruned trials count by their last validation macro-F1. Parameters that the earlier
-    study did not have, or whose value this one does not allow, take their defaults.
-
-    Args:
-        url: Of the storage that holds the earlier study.
-        search: Settings of the new study; `image_sizes` must be resolved.
-        test_digest: Of the new study's test pictures.
-
-    Returns:
-        Points by where they come from, best first; none without `warm_start`.
+def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
+    """The study that `search.warm_start` names, or None if it names none.
 
     Raises:
-        StoreError: If there is no such study.
-        ConfigError: If it searched another HyperModel, was measured on other test pictures (points
-            might then have been chosen on what is this study's test), or has no trial that fits.
+        ConfigError: If it is not there, or searched another HyperModel.
+        StoreError: If another program made it.
     """
     if search.warm_start == NONE:
-        return {}
-    earlier = existing_study(url, search.warm_start)
+        return None
+    earlier = find_study(storage, search.warm_start)
+    if earlier is None:
+        known = ", ".join(study_names(storage)) or "none"
+        raise ConfigError(
+            f"warm_start={search.warm_start}: there is no such study in {storage.url}",
+            hint=f"known there: {known}",
+        )
     if earlier.search.hypermodel != search.hypermodel:
         raise ConfigError(
             f"warm_start={earlier.name} searched hypermodel={earlier.search.hypermodel}, "
             f"this study searches {search.hypermodel}",
             hint="name a study of the same HyperModel",
         )
+    return earlier
+
+
+def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Points:
+    """The best points of an earlier study, for `create_study`.
+
+    Trials count by their validation macro-F1: complete ones by the stored model's, pruned ones by
+    their last epoch's. Parameters that the earlier study did not have, or whose value this one does
+    not allow, take their defaults.
+
+    Args:
+        earlier: What `earlier_study` gave.
+        search: Settings of the new study; `image_sizes` must be resolved.
+        test_digest: Of the new study's test pictures.
+
+    Returns:
+        Where they come from, and the points, best first.
+
+    Raises:
+        ConfigError: If the earlier study was measured on other test pictures (its points might then
+            have been chosen on what is this study's test), has no trial that fits, or searched a
+            HyperModel whose space is another one by now.
+    """
     if earlier.facts["test_digest"] != test_digest:
+        before, now = earlier.search.to_params(), search.to_params()
+        others = [f"{n}={before[n]}" for n in _OF_THE_DATA if before[n] != now[n]]
         raise ConfigError(
-            f"warm_start={earlier.name} was made on other data: its test pictures are not this "
-            "study's, so it may have chosen its parameters on them",
-            hint="name a study on the same data; limit, image_sizes and epochs may differ",
+            f"warm_start={earlier.name} had other test pictures "
+            f"({', '.join(others) or 'the data have changed since'}), so it may have chosen its "
+            "parameters on what is test here",
+            hint=f"search with the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "
+            "backbones may differ",
         )
-    finished = [p for p in earlier.points() if p.state in ("COMPLETE", "PRUNED")]
-    fitting = [p for p in finished if p.params.get("backbone", "") in ("", *search.backbones)]
-    if not fitting:
+    is_ours = search.hypermodel == NONE
+    if not is_ours and earlier.facts["space"] != fingerprint(declare(search)):
         raise ConfigError(
-            f"warm_start={earlier.name} has no finished trial of {', '.join(search.backbones)}",
+            f"warm_start={earlier.name} was made with another space than {search.hypermodel} "
+            "declares now",
+            hint="name a study of this version of the HyperModel",
+        )
+    finished = [point for point in earlier.points() if point.state in ("COMPLETE", "PRUNED")]
+    if is_ours:
+        finished = [p for p in finished if p.params.get("backbone") in search.backbones]
+    if not finished:
+        of = f" of {', '.join(search.backbones)}" if is_ours else ""
+        raise ConfigError(
+            f"warm_start={earlier.name} has no finished trial{of}",
             hint="let it finish some trials first, or name another study",
         )
-    best = sorted(fitting, key=lambda p: (-(p.value or 0.0), p.number))[:N_POINTS]
-    return {f"{earlier.name} #{p.number}": _moved(p.params, search) for p in best}
+    best = sorted(finished, key=lambda p: (-(p.value or 0.0), p.number))[:N_POINTS]
+    moved = _moved if is_ours else lambda point, _: dict(point)
+    return [(f"{earlier.name} #{p.number}", moved(p.params, search)) for p in best]
 
 
 def _moved(point: Mapping[str, Any], search: SearchConfig) -> dict[str, Any]:
     """A point of another study as this one can try it."""
-    if search.hypermodel != NONE:
-        return dict(point)  # of what does not fit, Optuna says so, and asks the sampler
-    space = declare(search).space
-    known = {parameter.name: parameter for parameter in space}
+    known = {parameter.name: parameter for parameter in declare(search).space}
     allowed = {n: v for n, v in point.items() if n in known and _allows(known[n], v)}
     return dict(declare(search, allowed | settled(search)).values)
 

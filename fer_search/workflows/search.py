@@ -31,7 +31,7 @@ from fer_search.study.studies import (
     open_storage,
     study_names,
 )
-from fer_search.study.warm_start import warm_points
+from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
@@ -62,6 +62,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     storage = open_storage(config.storage)
     found = find_study(storage, config.study) if config.study != AUTO else None
     settings = found.search.resumed_by(config) if found else _named(config)
+    earlier = None if found else earlier_study(storage, settings)
     say(_beginning(storage, found, settings))
     client = store.connect()
     splits = prepare(settings)
@@ -79,8 +80,10 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             settings = settings.model_copy(update={"image_sizes": device.image_sizes})
         if settings.hypermodel != NONE:
             check(foreign.example(settings), settings.hypermodel)
-        first = warm_points(config.storage, settings, splits.test_digest)
+        first = warm_points(earlier, settings, splits.test_digest) if earlier else ()
         study_run = _begin(client, config, settings.study)
+        if earlier:
+            study_run.set_tags({"fer.warm_start_run": earlier.facts["run_id"]})
         facts = {
             "run_id": study_run.run_id,
             "train_digest": splits.train_digest,

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 RESUMED_TAG = "fer.resumed_after_epoch"
 """Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
 ORIGIN_TAG = "fer.origin"
-"""Tag of a trial's run: where its point comes from, if no sampler proposed it."""
+"""Tag of a trial's run: where its parameters began from, if no sampler proposed them."""
 HALVED_TAG = "fer.halved_batch"
 """Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
 GROWTH_BYTES = 3 * 2**30

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from fer_search.config import SearchConfig
-from fer_search.errors import ConfigError, StoreError
+from fer_search.errors import ConfigError
 from fer_search.results import Evaluation
+from fer_search.study import studies
 from fer_search.study.space import declare, known_good, suggest
-from fer_search.study.studies import create_study, open_storage
+from fer_search.study.studies import KNOWN, create_study, find_study, open_storage
 from fer_search.study.trial import ORIGIN
-from fer_search.study.warm_start import N_POINTS, warm_points
+from fer_search.study.warm_start import N_POINTS, earlier_study, warm_points
 from tests.study.test_studies import epoch_of, result
 
 URL = "sqlite:///o.db"
@@ -45,7 +46,8 @@ def right_in(share):
 
 
 def warmed(search, digest="b"):
-    return warm_points(URL, search, digest)
+    earlier = earlier_study(open_storage(URL), search)
+    return warm_points(earlier, search, digest) if earlier else ()
 
 
 def test_the_best_trials_come_first_and_in_order_then_the_known_good_ones():
@@ -55,8 +57,8 @@ def test_the_best_trials_come_first_and_in_order_then_the_known_good_ones():
     study = create_study(open_storage(URL), search, FACTS, warmed(search))
     waiting = study._study.get_trials()
     origins = [trial.user_attrs[ORIGIN] for trial in waiting]
-    assert origins[:N_POINTS] == [f"small #{n}" for n in (2, 6, 4, 5, 3)]
-    assert origins[N_POINTS:] == ["known-good #0", "known-good #1"]
+    assert origins[:N_POINTS] == [f"small #{n}" for n in (2, 6, 4, 5)]
+    assert origins[N_POINTS:] == [KNOWN, KNOWN]
     tried = study.take().ask(partial(suggest, search=search, seed=0))
     assert tried == suggest_at(search, earlier.points()[2].params)
 
@@ -72,7 +74,7 @@ def test_a_known_good_point_among_the_best_is_not_tried_twice():
 def test_a_smaller_space_takes_what_it_allows_and_defaults_for_the_rest():
     searched([0.5] * 12, image_sizes="32,64", epochs=20)
     search = make(study="large", warm_start="small", image_sizes="48", epochs=4)
-    for point in warmed(search).values():
+    for _, point in warmed(search):
         config = suggest_at(search, point)
         assert config.image_size == 48
         assert config.head_warmup <= 1
@@ -88,22 +90,76 @@ def test_a_larger_space_fills_up_with_defaults():
     search = make(
         study="large", warm_start="small", backbones="vgg16,resnet50", image_sizes="64,96"
     )
-    first, _ = warmed(search).values()
+    (_, first), _ = warmed(search)
     assert first["backbone"] == "vgg16"
     assert first["image_size"] == 64
     assert first["vgg16_pooling"] == "avg"
     assert first["adamw_learning_rate"] == known_good(make())[0]["adamw_learning_rate"]
 
 
+def test_first_points_that_a_kill_prevented_are_enqueued_on_resume(monkeypatch):
+    searched([0.9])
+    search = make(study="large", warm_start="small")
+    with monkeypatch.context() as patch:
+        patch.setattr(studies.Study, "enqueue_first", lambda study: None)
+        create_study(open_storage(URL), search, FACTS, warmed(search))
+    study = find_study(open_storage(URL), "large")
+    for _ in range(2):
+        study.resume(search)
+        origins = [trial.user_attrs[ORIGIN] for trial in study._study.get_trials()]
+        assert origins == ["small #0", KNOWN]
+
+
+def test_a_study_with_first_points_stays_near_them_from_the_third_trial_on():
+    def n_random(study):
+        return study._study.sampler._sampler._n_startup_trials
+
+    assert n_random(searched([], sampler="tpe")) == 2
+    storage = open_storage(URL)
+    older = create_study(storage, make(study="older", sampler="tpe"), FACTS)
+    older.change(first=[])  # as before there were first points in the record
+    assert n_random(find_study(storage, "older")) == 10
+
+
+FOREIGN = """
+def build(hp):
+    hp.Choice("backbone", ["a", "b"])
+    hp.Int("units", {low}, {high})
+"""
+
+
+def test_a_foreign_study_is_warmed_by_its_own_points_unless_its_space_has_changed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def search(name, low, high, **settings):
+        (tmp_path / f"{name}.py").write_text(FOREIGN.format(low=low, high=high))
+        return make(hypermodel=f"{name}:build", **settings)
+
+    study = create_study(open_storage(URL), search("foreign_a", 1, 9), FACTS)
+    trial = study.take()
+    asked = trial.ask(lambda hp: (hp.Choice("backbone", ["a", "b"]), hp.Int("units", 1, 9)))
+    trial.complete(result())
+    same = make(hypermodel="foreign_a:build", study="large", warm_start="small")
+    assert warmed(same) == [("small #0", dict(zip(("backbone", "units"), asked, strict=True)))]
+    study.change(search=search("foreign_b", 1, 5).to_params())
+    other = make(hypermodel="foreign_b:build", study="large", warm_start="small")
+    with pytest.raises(ConfigError, match="another space"):
+        warmed(other)
+
+
 def test_without_it_nothing_comes_first():
-    assert warmed(make()) == {}
+    assert warmed(make()) == ()
 
 
 def test_unknown_studies_other_data_and_other_backbones_are_refused():
     searched([0.5])
-    with pytest.raises(StoreError, match="no study 'smal'"):
+    with pytest.raises(ConfigError, match="no such study"):
         warmed(make(warm_start="smal"))
-    with pytest.raises(ConfigError, match="other data"):
+    with pytest.raises(ConfigError, match="seed=42"):
+        warmed(make(warm_start="small", seed=7), digest="c")
+    with pytest.raises(ConfigError, match="have changed since"):
         warmed(make(warm_start="small"), digest="c")
     with pytest.raises(ConfigError, match="no finished trial of resnet50"):
         warmed(make(warm_start="small", backbones="resnet50"))
