@@ -15,7 +15,8 @@ import numpy as np
 import optuna
 
 from fer_search.figures.study import parameter_importances
-from fer_search.study.studies import existing_study, importances_of
+from fer_search.study.importances import importances_of
+from fer_search.study.studies import existing_study
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 A seeded Optuna sampler starts its generator anew in every process, so a resumed study would propose
 what it has already tried. `PerTrialSampler` therefore makes a fresh sampler for each trial, seeded
-from the study's seed and the trial's number: proposals depend on the trials that stand in the
-storage and on nothing else.
+from the study's seed and the trial's number: proposals depend on what stands in the storage, the
+study's record and its trials, and on nothing else.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Trials are handed out by `queue.py`; what becomes of one is in `trial.py`.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,13 +18,12 @@ from fer_search.errors import HyperModelError, StoreError
 from fer_search.results import TrialPoint
 from fer_search.study import leases
 from fer_search.study.hyperparameters import fingerprint
+from fer_search.study.importances import importances_of
 from fer_search.study.queue import Queue
 from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
 from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, look
 
-FEWEST_TRIALS, FEWEST_BEST = 8, 10
-"""Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
 _RECORD = "fer_search"
 KNOWN = "known-good"
 """Where the points of `space.KNOWN_GOOD` come from."""
@@ -228,15 +226,7 @@ class Study:
         return [_point(seen, self._settled) for seen in look(self._study)]
 
     def importances(self) -> dict[str, float]:
-        """By how much the best trials differ from all in each parameter, as shares of 1.
-
-        PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters. It asks
-        only who is among the best, so pruned trials count, with their last value: without them
-        nobody could see what they were pruned for.
-
-        Returns:
-            Shares by parameter; nothing before `FEWEST_TRIALS` trials are finished.
-        """
+        """By how much the best trials differ from all in each parameter; see `importances_of`."""
         return importances_of(self.ended())
 
     def ended(self) -> list[FrozenTrial]:
@@ -250,36 +240,6 @@ class Study:
     def _settings_now(self) -> SearchConfig:
         self.reload()
         return self.search
-
-
-def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Importances as `Study.importances` tells them, of these trials."""
-    if len(ended) < FEWEST_TRIALS:
-        return {}
-    best = min(0.5, max(0.1, FEWEST_BEST / len(ended)))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of branches with a single trial, of the evaluator
-            return optuna.importance.get_param_importances(
-                _of_complete(ended),
-                evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best),
-            )
-    except (ValueError, RuntimeError):  # all values alike: nothing to explain
-        return {}
-
-
-def _of_complete(trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """A study in memory in which all these trials are complete."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params=trial.params, distributions=trial.distributions, value=trial.value
-            )
-            for trial in trials
-        ]
-    )
-    return study
 
 
 def _point(seen: Seen, settled: dict[str, Any]) -> TrialPoint:

@@ -1,7 +1,7 @@
 """First points from an earlier study: what was best there, as far as this study's space has it.
 
-A search on fewer pictures, smaller ones or fewer epochs costs a tenth and knows most of what a long
-one has to find out; `warm_start=STUDY` hands that on.
+What a search on fewer pictures, smaller ones or in fewer epochs has found out, `warm_start=STUDY`
+hands on to a larger one.
 """
 
 from __future__ import annotations
