@@ -89,6 +89,7 @@ class _Clock:
         self.gaps: list[dict[str, float]] = []
         self._now: dict[str, float] = {}
         self._epoch_began = self._epoch_ended = 0.0
+        self._has_stepped = False
 
     def timed(self, name: str, function: Any) -> Any:
         """Time a part."""
@@ -107,16 +108,18 @@ class _Clock:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self._epoch_began = time.perf_counter()
+            self._has_stepped = kwargs["epoch"] > 1
             done = function(*args, **kwargs)
             self._epoch_ended = time.perf_counter()
             return done
 
         return call
 
-    def batch(self, epoch: int, batch: int, _n_batches: int) -> None:
+    def batch(self, _epoch: int, _batch: int, _n_batches: int) -> None:
         """Hear of a batch; the first one of a trial ends a gap."""
-        if (epoch, batch) != (1, 1):
+        if self._has_stepped:
             return
+        self._has_stepped = True
         now = time.perf_counter()
         if self._epoch_ended:
             gap = self._now | {FIRST_STEP: now - self._epoch_began, ALL: now - self._epoch_ended}

@@ -19,11 +19,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.loops import Task, running
+from benchmarks.loops import Loop, Task
 from benchmarks.loops.ours import AUGMENTATION
 from fer_search import runtime
 from fer_search.config import SearchConfig
@@ -50,27 +52,34 @@ def main() -> None:
         lambda parser: parser.add_argument("--trials", type=int, help="of the search"),
         lambda parser: parser.add_argument("--trials-per-gpu", type=int, default=1),
         lambda parser: parser.add_argument("--weights", default="none", help="of the search"),
+        lambda parser: parser.add_argument("--only", default="rates,trial,search"),
     )
-    limit = options.limit or (4096 if options.quick else 28_709)
-    sizes = [int(size) for size in options.sizes.split(",")]
-    backbones = options.backbones.split(",")
-    rows, numbers = [], {}
-    for backbone in backbones:
-        for size in sizes:
-            task = Task(backbone, 5, options.batch_size, options.data, limit, size)
-            row = _rates(task, turns=3 if options.quick else 5)
-            rows.append([f"{backbone}, {size} px", *row.values()])
-            print(rows[-1], flush=True)
-            numbers |= {f"gpu.{backbone}.{size}.{name}": value for name, value in row.items()}
-    shown = measure.table(["images/s", *row], rows)
-    rows = []
-    for backbone in backbones:
-        task = Task(backbone, 5, options.batch_size, options.data, limit, sizes[0])
-        split = _trial(task, options.epochs)
-        rows.append([f"{backbone}, {sizes[0]} px", *split.values()])
-        numbers |= {f"gpu.{backbone}.trial.{name}": value for name, value in split.items()}
-    shown += f"\n\n{measure.table([f'a trial of {options.epochs} epochs, s', *split], rows)}"
-    measure.close("On this device", shown, numbers, options.json)
+    limit = options.limit or (8192 if options.quick else 28_709)
+    backbones, sizes = options.backbones.split(","), list(map(int, options.sizes.split(",")))
+    tasks = [
+        Task(backbone, 5, options.batch_size, options.data, limit, size)
+        for backbone in backbones
+        for size in sizes
+    ]
+    if "rates" in options.only:
+        rows, numbers = [], {}
+        for task, row in _rates(tasks, turns=3 if options.quick else 5):
+            rows.append([f"{task.backbone}, {task.image_size} px", *row.values()])
+            place = f"gpu.{task.backbone}.{task.image_size}"
+            numbers |= {f"{place}.{name}": value for name, value in row.items()}
+        shown = measure.table(["images/s", *row], rows)
+        measure.close("On this device", shown, numbers, options.json)
+    if "trial" in options.only:
+        rows, numbers = [], {}
+        for task in tasks[:: len(sizes)]:
+            split = _trial(task, options.epochs)
+            rows.append([f"{task.backbone}, {task.image_size} px", *split.values()])
+            place = f"gpu.{task.backbone}.trial"
+            numbers |= {f"{place}.{name}": value for name, value in split.items()}
+        shown = measure.table([f"a trial of {options.epochs} epochs, s", *split], rows)
+        measure.close("A trial", shown, numbers, options.json)
+    if "search" not in options.only:
+        return
     trials = options.trials or (5 if options.quick else 50)
     seconds = _search(
         trials=trials,
@@ -87,24 +96,31 @@ def main() -> None:
     measure.close("A search", shown, {"gpu.search.seconds": seconds}, options.json)
 
 
-def _rates(task: Task, turns: int) -> dict[str, float]:
-    with running(["ours", "native_torch"], task) as loops:
-        rates = measure.in_turn({name: loop.rate for name, loop in loops.items()}, turns)
+def _rates(tasks: list[Task], turns: int) -> Iterator[tuple[Task, dict[str, float]]]:
+    """Measure task by task; all loops compile at the same time before."""
+    names = ["ours", "native_torch", "ours"]
     with contextlib.ExitStack() as stack:
-        pair = [stack.enter_context(running(["ours"], task))["ours"] for _ in range(2)]
-        together = []
-        for _ in range(turns):
-            for loop in pair:
-                loop.ask()
-            together.append(sum(loop.read() for loop in pair))
-    ours = statistics.median(rates["ours"])
-    return {
-        "ours": ours,
-        "native_torch": statistics.median(rates["native_torch"]),
-        "ours / native_torch": measure.ratio(rates["ours"], rates["native_torch"]),
-        "share of the peak": ours * _operations(task) / _peak(),
-        "in two": statistics.median(together),
-    }
+        loops = [[stack.enter_context(Loop(name, task)) for name in names] for task in tasks]
+        for task, (ours, torch, another) in zip(tasks, loops, strict=True):
+            for loop in chain(*loops):
+                loop.wait()
+            contenders = {"ours": ours.rate, "native_torch": torch.rate}
+            rates, together = measure.in_turn(contenders, turns), []
+            for _ in range(turns):
+                ours.ask()
+                another.ask()
+                together.append(ours.read() + another.read())
+            median = statistics.median(rates["ours"])
+            yield (
+                task,
+                {
+                    "ours": median,
+                    "native_torch": statistics.median(rates["native_torch"]),
+                    "ours / native_torch": measure.ratio(rates["ours"], rates["native_torch"]),
+                    "share of the peak": median * _operations(task) / _peak(),
+                    "in two": statistics.median(together),
+                },
+            )
 
 
 def _trial(task: Task, epochs: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from fer_search.compilation import keep_programs
 from fer_search.config import AUTO
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Device:
 
 
 def configure(precision: str = AUTO) -> Device:
-    """Set up Keras in this process: memory growth, dtype policy.
+    """Set up Keras in this process: memory growth, dtype policy, JAX's cache of programs.
 
     Args:
         precision: One of `config.PRECISIONS`; `auto` chooses for the device.
@@ -82,6 +83,8 @@ def configure(precision: str = AUTO) -> Device:
         n_gpus=n_gpus,
     )
     keras.config.set_dtype_policy(device.precision)
+    if is_jax_on_gpu():
+        keep_programs()
     return device
 
 
@@ -143,6 +146,14 @@ def is_tensorflow_on_cpu() -> bool:
 
     backend = keras.backend.backend()
     return backend == "tensorflow" and not _count_gpus(backend)
+
+
+def is_jax_on_gpu() -> bool:
+    """Tell whether JAX computes here, on a GPU."""
+    import keras
+
+    backend = keras.backend.backend()
+    return backend == "jax" and bool(_count_gpus(backend))
 
 
 def _is_visible(index: int, uuid: str) -> bool:

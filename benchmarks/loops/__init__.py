@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,19 @@ class Loop:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
         )
-        self.read()  # the first one compiles
+        self._is_ready = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def wait(self) -> None:
+        """Wait until it has trained for the first time, in which it compiles."""
+        if not self._is_ready:
+            self.read()
+        self._is_ready = True
 
     def rate(self) -> float:
         """Train a little; pictures per second."""
@@ -68,10 +80,6 @@ class Loop:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
     def read(self) -> float:
         """Pictures per second, when it has trained."""
         assert self._process.stdout
@@ -83,13 +91,11 @@ class Loop:
 
 
 @contextlib.contextmanager
-def running(names: list[str], task: Task) -> Iterator[dict[str, Any]]:
-    """Loops by name, all ready to be measured."""
-    loops: dict[str, Loop] = {}
-    try:
+def running(names: list[str], task: Task) -> Iterator[dict[str, Loop]]:
+    """Loops by name, all ready to be measured; one after the other has got ready."""
+    with contextlib.ExitStack() as stack:
+        loops = {}
         for name in names:
-            loops[name] = Loop(name, task)
+            loops[name] = stack.enter_context(Loop(name, task))
+            loops[name].wait()
         yield loops
-    finally:
-        for loop in loops.values():
-            loop.close()

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import os
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ import numpy as np
 from fer_search.results import EpochMetrics, best_epoch
 
 log = logging.getLogger(__name__)
+
+_MOST_TIME = 0.05
+"""Share of a training that goes into its checkpoints: short epochs have none of their own."""
 
 
 @dataclasses.dataclass
@@ -90,6 +94,7 @@ class Checkpoint:
         self._file = file
         made_by = {"keras": keras.__version__, "backend": keras.config.backend()}
         self._about = json.loads(json.dumps({**about, **made_by}))
+        self._not_before = 0.0
         self.epoch_read = 0
         """The epoch from which `read` lets training go on; 0 if from none."""
 
@@ -126,7 +131,13 @@ class Checkpoint:
         return Saved(progress, network, optimizer)
 
     def write(self, progress: Progress, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Replace what was written before; if that fails, keep it, warn, and let training go on."""
+        """Replace what was written before, unless that is so recent that writing would take long.
+
+        If it fails, what was written before is kept, with a warning, and training goes on.
+        """
+        began = time.monotonic()
+        if began < self._not_before:
+            return
         groups = {
             "network": [_array(variable) for variable in model.variables],
             "optimizer": [_array(variable) for variable in optimizer.variables],
@@ -148,6 +159,8 @@ class Checkpoint:
         except OSError as error:
             half.unlink(missing_ok=True)
             log.warning("epoch %d has no checkpoint: %s", progress.epoch, error)
+        ended = time.monotonic()
+        self._not_before = ended + (ended - began) / _MOST_TIME
 
 
 def _array(variable: keras.Variable) -> np.ndarray:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from fer_search import runtime
+from fer_search.model.device_loop import DeviceLoop, OnSteps
 from fer_search.model.feed import Feed, as_dataset
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Course:
     """What an epoch computes, and on what."""
 
@@ -21,8 +23,54 @@ class Course:
     batches: Feed
     validation: np.ndarray
     """Inputs of `model`, for the validation pictures in order."""
+    _dataset: Any = None
+    _loop: DeviceLoop | None = None
 
-    @functools.cached_property
-    def dataset(self) -> Any:
-        """The batches as `Model.fit` takes them, once the first epoch has started."""
-        return as_dataset(self.batches)
+    def compile(
+        self, optimizer: keras.Optimizer, loss: keras.losses.Loss, kind: Sequence[object]
+    ) -> None:
+        """Get ready to train what is trainable now.
+
+        Args:
+            optimizer: Made for it.
+            loss: Of targets and probabilities.
+            kind: What of the network decides about kernels; see `compilation.tuned_alone`.
+        """
+        self.model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=runtime.jit_compile())
+        self._loop = DeviceLoop(self.model, kind) if runtime.is_jax_on_gpu() else None
+
+    def train(self, epoch: int, on_steps: OnSteps) -> tuple[float, float]:
+        """Train one epoch, compiled before.
+
+        Args:
+            epoch: Its number, from 1; the batches have started it.
+            on_steps: Called after every batch, or after some at a time on a GPU, with the number of
+                batches so far and their mean loss.
+
+        Returns:
+            Mean loss and accuracy.
+        """
+        if self._loop:
+            logs = self._loop.epoch(self.batches, on_steps)
+            return logs["loss"], logs["accuracy"]
+        self._dataset = self._dataset or as_dataset(self.batches)
+        history = self.model.fit(
+            self._dataset,
+            initial_epoch=epoch - 1,
+            epochs=epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[_Listener(on_steps)],
+        ).history
+        (loss,), (accuracy,) = history["loss"], history["accuracy"]
+        return loss, accuracy
+
+
+class _Listener(keras.callbacks.Callback):
+    def __init__(self, on_steps: OnSteps) -> None:
+        super().__init__()
+        self._on_steps = on_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
+        self._on_steps(batch + 1, logs["loss"])

@@ -1,4 +1,4 @@
-"""One epoch of training: the batches through Keras's `fit`, then validation.
+"""One epoch: training on all batches, then validation.
 
 `training` calls `run` for each epoch of a trial. Every epoch is a `fit` of its own, so that what
 happens between two epochs (pruning, another learning rate, averaged weights) needs no callback.
@@ -21,6 +21,9 @@ from fer_search.results import EpochMetrics, Evaluation
 
 OnBatch = Callable[[int, int, int], None]
 
+PREDICTED_AT_ONCE = 256
+"""Pictures in a batch that is only predicted, whatever trials train with: one shape to compile."""
+
 
 def run(
     model: keras.Model,
@@ -39,7 +42,8 @@ def run(
         optimizer: Whose averages are validated, if it averages.
         labels: Of the validation pictures, at least one.
         epoch: Its number, from 1.
-        on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+        on_batch: Called after each batch, or after some at a time on a GPU, with epoch, batch and
+            number of batches, from 1.
 
     Returns:
         What the epoch came to, and the weights that were validated.
@@ -51,21 +55,13 @@ def run(
     batches.start_epoch(epoch)
     preparing = time.perf_counter() - started
     watch = _Watch(epoch, len(batches), on_batch)
-    history = course.model.fit(
-        course.dataset,
-        initial_epoch=epoch - 1,
-        epochs=epoch,
-        shuffle=False,
-        verbose=0,
-        callbacks=[watch],
-    ).history
+    loss, accuracy = course.train(epoch, watch)
     seconds = time.perf_counter() - watch.clock_started
     seconds += preparing * watch.n_clocked / len(batches)
-    (loss,), (accuracy,) = history["loss"], history["accuracy"]
     insist_on_finite(loss, epoch)
     with optimizer.averaged():
         weights = model.get_weights()
-        probabilities = predict(course.model, course.validation, 2 * batches.batch_size)
+        probabilities = predict(course.model, course.validation)
     insist_on_finite(probabilities.sum(), epoch)
     evaluation = Evaluation(labels, probabilities)
     metrics = EpochMetrics(
@@ -81,7 +77,9 @@ def run(
     return metrics, weights
 
 
-def predict(model: keras.Model, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+def predict(
+    model: keras.Model, inputs: np.ndarray, batch_size: int = PREDICTED_AT_ONCE
+) -> np.ndarray:
     """Outputs of a network, in batches of one shape, so that nothing is compiled for the rest.
 
     Args:
@@ -98,25 +96,25 @@ def predict(model: keras.Model, inputs: np.ndarray, batch_size: int) -> np.ndarr
     )
 
 
-class _Watch(keras.callbacks.Callback):
+class _Watch:
     """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
 
     def __init__(self, epoch: int, n_batches: int, on_batch: OnBatch | None) -> None:
-        super().__init__()
         self._epoch = epoch
         self._n_batches = n_batches
         self._on_batch = on_batch
-        # The first batch is not clocked where there are others: it may include compiling.
-        self.n_clocked = max(1, n_batches - 1)
+        self.n_clocked = n_batches
         self.clock_started = time.perf_counter()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
-        insist_on_finite(logs["loss"], self._epoch)
-        if batch == 0 and self._n_batches > 1:
+    def __call__(self, n_done: int, loss: float) -> None:
+        """Hear of the batches so far, at least one, and of their mean loss."""
+        insist_on_finite(loss, self._epoch)
+        if self.n_clocked == self._n_batches and n_done < self._n_batches:
+            # The first call is not clocked where there are others: it may include compiling.
+            self.n_clocked -= n_done
             self.clock_started = time.perf_counter()
         if self._on_batch:
-            self._on_batch(self._epoch, batch + 1, self._n_batches)
+            self._on_batch(self._epoch, n_done, self._n_batches)
 
 
 def insist_on_finite(value: float, epoch: int) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from fer_search import runtime
 from fer_search.data.batches import Batches, padded
 from fer_search.data.splits import Split
 from fer_search.model import augmentation, classifier
 from fer_search.model.course import Course
+from fer_search.model.epochs import PREDICTED_AT_ONCE
 from fer_search.trial_config import TrialConfig
 
 VARIANTS = 4
@@ -59,16 +61,15 @@ def course(
         n_variants = min(1, n_variants)
     if n_variants < (FEWEST_VARIANTS if varied else 1) or n_variants >= n_epochs:
         return whole
-    batch_size = 2 * batches.batch_size
     return Course(
         training,
         _Variants(
             batches,
-            lambda: _features(frozen, train.images, varied, batch_size),
+            lambda: _features(frozen, train.images, varied),
             n_variants,
             config.seed,
         ),
-        _features(frozen, validation.images, [], batch_size),
+        _features(frozen, validation.images, []),
     )
 
 
@@ -112,12 +113,13 @@ class _Variants:
 
 
 def _is_possible(config: TrialConfig) -> bool:
-    """Tell whether what is kept of frozen stages is what they would make of the pictures.
+    """Tell whether it pays, and what is kept is what the stages would make of the pictures.
 
-    Mixup blends pictures anew in each epoch, and statistics that learn are not frozen. Balanced
-    sampling repeats the rare pictures within an epoch, each time by another augmentation.
+    On a GPU whole epochs are over before programs for the two parts are compiled. Mixup blends
+    pictures anew in each epoch, and statistics that learn are not frozen. Balanced sampling repeats
+    the rare pictures within an epoch, each time by another augmentation.
     """
-    few = config.unfreeze_depth <= DEEPEST
+    few = config.unfreeze_depth <= DEEPEST and not runtime.is_jax_on_gpu()
     anew = config.mixup or config.balanced_sampling
     return few and not anew and config.batch_norm != "trainable"
 
@@ -132,10 +134,9 @@ def _features(
     frozen: keras.Model,
     images: np.ndarray,
     varied: Sequence[keras.layers.Layer],
-    batch_size: int,
 ) -> np.ndarray:
     features = []
-    for pixels, n in padded(images[..., None], min(batch_size, len(images))):
+    for pixels, n in padded(images[..., None], min(PREDICTED_AT_ONCE, len(images))):
         batch = pixels.astype(np.float32)  # as an Input makes it; layers leave integers integers
         for layer in varied:  # outside of `frozen`, where prediction would draw the same each time
             batch = layer(batch, training=True)

@@ -26,7 +26,6 @@ from fer_search.model.portable import foreign_objects
 from fer_search.model.training import OnEpoch, evaluate, start_afresh
 from fer_search.results import EpochMetrics, Evaluation, TrialResult, best_epoch
 
-_BATCH = 256
 _PROBE = 8
 
 
@@ -219,7 +218,7 @@ class _Listener(keras.callbacks.Callback):
         """Validate, and end training when epochs bring nothing better."""
         number, logs = len(self.history) + 1, logs or {}
         insist_on_finite(logs["loss"], number)
-        probabilities = np.asarray(predict(self.model, self._images[..., None], _BATCH), np.float32)
+        probabilities = np.asarray(predict(self.model, self._images[..., None]), np.float32)
         insist_on_finite(probabilities.sum(), number)
         evaluation = Evaluation(self._labels, probabilities)
         metrics = EpochMetrics(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras.optimizers import schedules
 
 from fer_search.model.fused_steps import FusedAdam, FusedNesterov
@@ -154,7 +153,7 @@ class TrialOptimizer(keras.Optimizer):
         """Put the averages into the weights for a while; without averages, do nothing."""
         weights = self._trainable_variables if self._ema_decay else []
         # Copies: two variables that share memory are a trap on JAX, which reuses it in each step.
-        raw, averages = ([_copied(each) for each in them] for them in (weights, self._averages))
+        raw, averages = (list(map(keras.ops.copy, them)) for them in (weights, self._averages))
         for weight, average in zip(weights, averages, strict=True):
             weight.assign(average)
         try:
@@ -162,10 +161,6 @@ class TrialOptimizer(keras.Optimizer):
         finally:
             for weight, value in zip(weights, raw, strict=True):
                 weight.assign(value)
-
-
-def _copied(weight: keras.Variable) -> np.ndarray:
-    return np.array(keras.ops.convert_to_numpy(weight))
 
 
 class _AdamW(TrialOptimizer, FusedAdam):

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from fer_search import runtime
 from fer_search.data.batches import Batches
 from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
@@ -55,7 +54,8 @@ def train(
         splits: Trained on `train`, chosen on `validation`; `test` is not touched.
         on_epoch: Called after each epoch, while the model has the weights that were validated.
             Whatever it raises ends the training and passes through.
-        on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+        on_batch: Called after each batch, or after some at a time on a GPU, with epoch, batch and
+            number of batches, from 1.
         model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
         checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
@@ -146,24 +146,19 @@ def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
     return model
 
 
-def evaluate(
-    model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 256
-) -> Evaluation:
+def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Hold the predictions of a model against the labels.
 
     Args:
         model: From faces (B, S, S, 1) to probabilities (B, 7).
         images: Shape (N, 48, 48), uint8, N at least 1; scaled if S is not 48.
         labels: Shape (N,), values in [0, 7).
-        batch_size: Pictures at a time.
 
     Raises:
         ValueError: If shapes or labels do not fit, or a probability is not finite.
     """
     images = scaled(images, model.input_shape[1])
-    return Evaluation(
-        labels, np.asarray(epochs.predict(model, images[..., None], batch_size), np.float32)
-    )
+    return Evaluation(labels, np.asarray(epochs.predict(model, images[..., None]), np.float32))
 
 
 def start_afresh(seed: int) -> None:
@@ -200,12 +195,7 @@ def _compile(
     steps = (last - epoch + 1) * len(course.batches)
     classifier.freeze(model, config, head_only=head_only)
     optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
-    course.model.compile(
-        optimizer=optimizer,
-        loss=loss(config),
-        metrics=["accuracy"],
-        jit_compile=runtime.jit_compile(),
-    )
+    course.compile(optimizer, loss(config), (config.backbone, config.image_size))
     return optimizer
 
 

@@ -151,13 +151,12 @@ def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, 
 
 def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(network, tmp_path, caplog):
     model, progress = network
-    place = Checkpoint(tmp_path / "c.npz", {})
-    place.write(progress, model, model.optimizer)
+    Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model.optimizer)
     before = (tmp_path / "c.npz").read_bytes()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
     try:
-        place.write(progress, model, model.optimizer)
+        Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model.optimizer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "epoch 1 has no checkpoint" in caplog.text

@@ -1,0 +1,122 @@
+"""An epoch on JAX: many steps in one call, while the next batches are made.
+
+Keras's `fit` calls the device once for each batch and reads the loss after it. On a GPU a step of a
+small batch takes a millisecond, and so does such a call; see docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_search import compilation
+from fer_search.model.feed import Feed
+
+STEPS = 32
+"""Batches in a call, at most: enough that nothing between two calls counts, and few enough that a
+stop, or a loss that is lost, is noticed soon."""
+
+OnSteps = Callable[[int, float], None]
+
+
+class DeviceLoop:
+    """The training steps of a network, many to a call; JAX only.
+
+    Args:
+        model: Compiled. Its `train_step` is what a step does, as in `fit`; a later `compile` needs
+            another loop.
+        kind: What of it decides about kernels; see `compilation.tuned_alone`.
+    """
+
+    def __init__(self, model: keras.Model, kind: Sequence[object]) -> None:
+        self._model = model
+        self._kind = kind
+        self._call: Callable[..., Any] | None = None
+
+    def epoch(self, feed: Feed, on_steps: OnSteps) -> dict[str, float]:
+        """Train on all batches of a feed.
+
+        Args:
+            feed: Whose epoch has started.
+            on_steps: Called after each call of the device with the number of batches so far and
+                their mean loss. Whatever it raises passes through, and leaves the network as it
+                is then.
+
+        Returns:
+            The means of loss and metrics over the epoch.
+        """
+        self._call = self._call or self._compiled(feed)
+        self._model.reset_metrics()
+        state, logs = self._values(), {}
+        starts = range(0, len(feed), STEPS)
+        with ThreadPoolExecutor(1) as maker:
+            coming = maker.submit(_chunk, feed, 0)
+            try:
+                for start in starts:
+                    chunk, n = coming.result()
+                    if start + STEPS < len(feed):
+                        coming = maker.submit(_chunk, feed, start + STEPS)
+                    state, means = self._call(state, chunk, n)
+                    logs = {name: float(mean) for name, mean in means.items()}
+                    on_steps(start + n, logs["loss"])
+            finally:
+                self._keep(state)
+        return logs
+
+    def _compiled(self, feed: Feed) -> Callable[..., Any]:
+        import jax
+
+        self._make_variables(feed.batch(0))
+        program = jax.jit(self._steps, donate_argnums=0)
+        traced = program.lower(self._values(), *_chunk(feed, 0))
+        with compilation.tuned_alone(*self._kind, feed.batch_size):
+            return traced.compile()
+
+    def _steps(self, state: Any, chunk: Any, n: Any) -> tuple[Any, dict[str, Any]]:
+        """Take the first `n` batches of a chunk: what JAX compiles."""
+        import jax
+
+        def step(index: Any, state: Any) -> Any:
+            _, state = self._model.train_step(state, tuple(array[index] for array in chunk))
+            return tuple(map(list, state))
+
+        state = jax.lax.fori_loop(0, n, step, state)
+        with keras.StatelessScope(list(zip(self._model.metrics_variables, state[-1], strict=True))):
+            return state, self._model.get_metrics_result()
+
+    def _make_variables(self, batch: tuple[np.ndarray, ...]) -> None:
+        """Those of optimizer and metrics, which Keras makes late: none may be new in a call."""
+        self._model.optimizer.build(self._model.trainable_variables)
+        inputs, targets, weights = batch
+        self._model.compute_metrics(inputs, targets, keras.ops.ones_like(targets), weights)
+
+    def _variables(self) -> tuple[list[keras.Variable], ...]:
+        model = self._model
+        return (
+            list(model.trainable_variables),
+            list(model.non_trainable_variables),
+            list(model.optimizer.variables),
+            list(model.metrics_variables),
+        )
+
+    def _values(self) -> tuple[list[Any], ...]:
+        return tuple([variable.value for variable in kind] for kind in self._variables())
+
+    def _keep(self, state: tuple[list[Any], ...]) -> None:
+        for variables, values in zip(self._variables(), state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+
+def _chunk(feed: Feed, start: int) -> tuple[tuple[Any, ...], int]:
+    """Batches from `start` on, on the device in arrays (STEPS, B, …), and how many are real."""
+    import jax
+
+    batches = [feed.batch(index) for index in range(start, min(start + STEPS, len(feed)))]
+    missing = min(STEPS, len(feed)) - len(batches)  # one shape, or the last call compiles again
+    arrays = (np.stack([*kind, *kind[:1] * missing]) for kind in zip(*batches, strict=True))
+    return tuple(map(jax.device_put, arrays)), len(batches)
