@@ -6,7 +6,8 @@
 PyTorch by hand on one batch in memory, with channels_last, autocast and torch.compile. `in two` is
 what two trials at once on the same device come to together. Then a trial of 20 epochs is split
 into training and the rest, and last comes a search as a person would start it, 50 trials of at most
-20 epochs. It runs on a CPU, too, where small sizes show that it works.
+20 epochs; `--only rates,trial` leaves parts out. It runs on a CPU, too, where small sizes show that
+it works.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from fer_search.model import classifier
 from fer_search.model.training import train
 from fer_search.trial_config import TrialConfig
 
+PARTS = ("rates", "trial", "search")
 ROOT = Path(__file__).parents[1]
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bfloat16 operations a second, from NVIDIA's data sheets of the largest version."""
@@ -52,7 +52,7 @@ def main() -> None:
         lambda parser: parser.add_argument("--trials", type=int, help="of the search"),
         lambda parser: parser.add_argument("--trials-per-gpu", type=int, default=1),
         lambda parser: parser.add_argument("--weights", default="none", help="of the search"),
-        lambda parser: parser.add_argument("--only", default="rates,trial,search"),
+        lambda parser: parser.add_argument("--only", default=",".join(PARTS), help="of the parts"),
     )
     limit = options.limit or (8192 if options.quick else 28_709)
     backbones, sizes = options.backbones.split(","), list(map(int, options.sizes.split(",")))
@@ -63,8 +63,10 @@ def main() -> None:
     ]
     if "rates" in options.only:
         rows, numbers = [], {}
-        for task, row in _rates(tasks, turns=3 if options.quick else 5):
+        for task in tasks:
+            row = _rates(task, turns=3 if options.quick else 5)
             rows.append([f"{task.backbone}, {task.image_size} px", *row.values()])
+            print(rows[-1], flush=True)
             place = f"gpu.{task.backbone}.{task.image_size}"
             numbers |= {f"{place}.{name}": value for name, value in row.items()}
         shown = measure.table(["images/s", *row], rows)
@@ -96,31 +98,27 @@ def main() -> None:
     measure.close("A search", shown, {"gpu.search.seconds": seconds}, options.json)
 
 
-def _rates(tasks: list[Task], turns: int) -> Iterator[tuple[Task, dict[str, float]]]:
-    """Measure task by task; all loops compile at the same time before."""
-    names = ["ours", "native_torch", "ours"]
+def _rates(task: Task, turns: int) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
-        loops = [[stack.enter_context(Loop(name, task)) for name in names] for task in tasks]
-        for task, (ours, torch, another) in zip(tasks, loops, strict=True):
-            for loop in chain(*loops):
-                loop.wait()
-            contenders = {"ours": ours.rate, "native_torch": torch.rate}
-            rates, together = measure.in_turn(contenders, turns), []
-            for _ in range(turns):
-                ours.ask()
-                another.ask()
-                together.append(ours.read() + another.read())
-            median = statistics.median(rates["ours"])
-            yield (
-                task,
-                {
-                    "ours": median,
-                    "native_torch": statistics.median(rates["native_torch"]),
-                    "ours / native_torch": measure.ratio(rates["ours"], rates["native_torch"]),
-                    "share of the peak": median * _operations(task) / _peak(),
-                    "in two": statistics.median(together),
-                },
-            )
+        ours, torch, another = (
+            stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")
+        )
+        for loop in (ours, torch, another):  # which compile at the same time
+            loop.wait()
+        rates = measure.in_turn({"ours": ours.rate, "native_torch": torch.rate}, turns)
+        together = []
+        for _ in range(turns):
+            ours.ask()
+            another.ask()
+            together.append(ours.read() + another.read())
+    median = statistics.median(rates["ours"])
+    return {
+        "ours": median,
+        "native_torch": statistics.median(rates["native_torch"]),
+        "ours / native_torch": measure.ratio(rates["ours"], rates["native_torch"]),
+        "share of the peak": median * _operations(task) / _peak(),
+        "in two": statistics.median(together),
+    }
 
 
 def _trial(task: Task, epochs: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ import platformdirs
 
 _MOST_BYTES = 2 * 2**30
 """Programs that were not used for the longest time go first."""
+
+_OPTIONS = {"xla_gpu_autotune_level": "1"}
+"""Kernels are timed, but their results not compared, which XLA would only log."""
 
 
 def keep_programs() -> None:
@@ -32,12 +35,12 @@ def keep_programs() -> None:
     config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-@contextlib.contextmanager
-def tuned_alone(*kind: object) -> Iterator[None]:
-    """Compile inside: alone on this machine if it is the first program of its kind, else at once.
+def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
+    """Compile a training step: alone on this machine if it is the first of its kind, else at once.
 
     Args:
-        *kind: What decides about most kernels: network and shapes.
+        lowered: `jax.stages.Lowered`.
+        kind: What decides about most kernels: network and shapes.
     """
     import jax
 
@@ -50,8 +53,9 @@ def tuned_alone(*kind: object) -> Iterator[None]:
             held.enter_context(filelock.FileLock(mark.parent / "lock"))
             if mark.exists():  # another process did it meanwhile
                 held.close()
-        yield
+        program: Callable[..., Any] = lowered.compile(_OPTIONS)
         mark.touch()
+    return program
 
 
 def _folder() -> Path:

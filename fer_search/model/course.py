@@ -34,7 +34,7 @@ class Course:
         Args:
             optimizer: Made for it.
             loss: Of targets and probabilities.
-            kind: What of the network decides about kernels; see `compilation.tuned_alone`.
+            kind: What of the network decides about kernels; see `compilation.compiled`.
         """
         self.model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=runtime.jit_compile())
         self._loop = DeviceLoop(self.model, kind) if runtime.is_jax_on_gpu() else None

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_search import compilation
+from fer_search.compilation import compiled
 from fer_search.model.feed import Feed
 
 STEPS = 32
@@ -29,7 +29,7 @@ class DeviceLoop:
     Args:
         model: Compiled. Its `train_step` is what a step does, as in `fit`; a later `compile` needs
             another loop.
-        kind: What of it decides about kernels; see `compilation.tuned_alone`.
+        kind: What of it decides about kernels; see `compilation.compiled`.
     """
 
     def __init__(self, model: keras.Model, kind: Sequence[object]) -> None:
@@ -72,9 +72,8 @@ class DeviceLoop:
 
         self._make_variables(feed.batch(0))
         program = jax.jit(self._steps, donate_argnums=0)
-        traced = program.lower(self._values(), *_chunk(feed, 0))
-        with compilation.tuned_alone(*self._kind, feed.batch_size):
-            return traced.compile()
+        lowered = program.lower(self._values(), *_chunk(feed, 0))
+        return compiled(lowered, (*self._kind, feed.batch_size))
 
     def _steps(self, state: Any, chunk: Any, n: Any) -> tuple[Any, dict[str, Any]]:
         """Take the first `n` batches of a chunk: what JAX compiles."""

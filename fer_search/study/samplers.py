@@ -185,7 +185,7 @@ class _Snapshot:
     """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
 
     def __init__(self, study: optuna.Study) -> None:
-        self._now, self._trials = study, study.get_trials(deepcopy=False)
+        self._now, self._trials = study, list(map(_so_far, study.get_trials(deepcopy=False)))
         self.direction, self.directions = study.direction, study.directions  # asked for each trial
 
     def __getattr__(self, name: str) -> Any:
@@ -202,3 +202,17 @@ class _Snapshot:
         return copy.deepcopy(chosen) if deepcopy else chosen
 
     _get_trials = get_trials
+
+
+def _so_far(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as if it had ended with the best that it has reached.
+
+    Samplers leave running trials out, and TPE puts any completed one before all that were pruned.
+    With several workers it would stay near the trials that end first, which are the weakest; see
+    docs/decisions/first-points.md.
+    """
+    if trial.state not in (TrialState.RUNNING, TrialState.PRUNED) or not trial.intermediate_values:
+        return trial
+    ended = copy.copy(trial)
+    ended.state, ended.value = TrialState.COMPLETE, max(trial.intermediate_values.values())
+    return ended

@@ -19,6 +19,9 @@ from fer_search.model.feed import as_dataset
 from fer_search.model.training import train
 from fer_search.trial_config import Augmentation, TrialConfig
 
+if keras.backend.backend() == "jax":
+    import jax
+
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="runs on JAX")
 
 
@@ -32,7 +35,7 @@ def test_all_of_this_on_jax():
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "5 passed" in done.stdout, done.stdout
+    assert "7 passed" in done.stdout, done.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +116,24 @@ def test_the_first_of_a_kind_is_compiled_alone_and_the_next_need_not_wait(feed, 
     assert mark.name.endswith("-small-1-16")
     with compilation.filelock.FileLock(tmp_path / "kept/tuned/lock"):
         DeviceLoop(network(), ["small", 1]).epoch(feed, lambda *_: None)
+
+
+@on_jax
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [None, "elsewhere"])
+def test_programs_are_kept_where_someone_chose_to_keep_them(tmp_path, chosen):
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = tmp_path / "kept/programs" if chosen is None else tmp_path / chosen
+    try:
+        jax.config.update("jax_compilation_cache_dir", chosen and str(folder))
+        compilation.keep_programs()
+        compilation_cache.reset_cache()
+        jax.jit(lambda x: x + 3)(1.0)
+        assert list(folder.glob("jit*"))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
 
 
 @on_jax
