@@ -19,7 +19,7 @@ LAYERS = [
     {"comparison", "cost"},
     {"results"},
     {"trial_config", "command_config"},
-    {"config", "processes"},
+    {"config", "processes", "compilation"},
     {"settings"},
     {"errors"},
 ]
@@ -32,6 +32,7 @@ HOMES = {
         "model.feed",
         "model.fused_steps",
     },
+    "jax": {"compilation", "model.device_loop"},
     "optuna": {"study"},
     "keras_tuner": {"study"},
     "mlflow": {"tracking", "serving"},
