@@ -47,14 +47,16 @@ def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
     device, version = jax.devices()[0].device_kind, importlib.metadata.version("jaxlib")
     words = "-".join(map(str, (device, version, *kind)))
     mark = _folder() / "tuned" / words.replace(" ", "_").replace("/", "_")
-    mark.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
-        if not mark.exists():
-            held.enter_context(filelock.FileLock(mark.parent / "lock"))
-            if mark.exists():  # another process did it meanwhile
+        with contextlib.suppress(OSError):  # no place to write: several may do it at once
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            if not mark.exists():
+                held.enter_context(filelock.FileLock(mark.parent / "lock"))
+            if mark.exists():  # perhaps another process did it meanwhile
                 held.close()
         program: Callable[..., Any] = lowered.compile(_OPTIONS)
-        mark.touch()
+        with contextlib.suppress(OSError):
+            mark.touch()
     return program
 
 

@@ -35,7 +35,7 @@ def test_all_of_this_on_jax():
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "7 passed" in done.stdout, done.stdout
+    assert "9 passed" in done.stdout, done.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +106,31 @@ def test_what_stops_an_epoch_leaves_a_network_behind(feed):
     changed = [not np.array_equal(*pair) for pair in zip(model.get_weights(), before, strict=True)]
     assert any(changed)
     assert int(model.optimizer.iterations) == 2
+
+
+@on_jax
+@pytest.mark.slow
+def test_a_call_that_fails_says_so_itself(feed):
+    loop = DeviceLoop(network(), ["small"])
+    loop.epoch(feed, lambda *_: None)
+    call = loop._call
+
+    def failing(state, chunk, n):
+        call(state, chunk, n)  # takes the state over
+        assert state[0][0].is_deleted()
+        raise MemoryError
+
+    loop._call = failing
+    with pytest.raises(MemoryError):
+        loop.epoch(feed, lambda *_: None)
+
+
+@on_jax
+@pytest.mark.slow
+def test_without_a_place_to_write_programs_are_compiled_all_the_same(feed, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compilation, "_folder", lambda: tmp_path / "file")
+    assert DeviceLoop(network(), ["small"]).epoch(feed, lambda *_: None)["loss"] > 0
 
 
 @on_jax
