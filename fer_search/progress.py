@@ -137,7 +137,8 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
     """Tabulate the best completed trials, best first."""
     complete = [point for point in points if point.state == "COMPLETE"]
     ranked = sorted(complete, key=lambda point: (-(point.value or 0), point.number))[:n]
-    table = Table(title=f"Top {len(ranked)} of {len(points)} trials, on validation")
+    begun = sum(point.state != "WAITING" for point in points)  # points to try first wait, too
+    table = Table(title=f"Top {len(ranked)} of {begun} trials, on validation")
     for column in (
         "trial",
         "macro-F1",

@@ -77,10 +77,12 @@ def test_the_table_ranks_complete_trials():
         point(0, "COMPLETE", [0.1], 0.1, accuracy=0.3),
         point(1, "PRUNED", [0.9], 0.9),
         point(2, "COMPLETE", [0.1, 0.5], 0.5, accuracy=0.6),
+        point(3, "WAITING"),
     ]
     console = Console(width=120, record=True)
     console.print(progress.top_trials(points))
     text = console.export_text()
+    assert "Top 2 of 3 trials" in text, "what has not begun does not count"
     assert text.index("0.5000") < text.index("0.1000")
     assert "0.9000" not in text
 
