@@ -32,7 +32,7 @@ def keep_programs() -> None:
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(_folder() / "programs"))
         config.update("jax_compilation_cache_max_size", _MOST_BYTES)
-    config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
 
     Args:
         lowered: `jax.stages.Lowered`.
-        kind: What decides about most kernels: network and shapes.
+        kind: What decides about most kernels: network, shapes, precision, what trains.
     """
     import jax
 

@@ -107,6 +107,7 @@ class Checkpoint:
             parts: A training with fewer parts to a batch is no use: it took too much memory.
         """
         self.epoch_read = 0
+        self._not_before = 0.0  # another attempt, perhaps in halves, is kept from its first epoch
         try:
             with self._file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].item())

@@ -58,7 +58,7 @@ def train(
             number of batches, from 1.
         model: To train on; what `fresh_network` gave. A new one if it is None.
         first_epoch: Number of the first epoch.
-        checkpoint: Where the training is kept after each epoch, before `on_epoch` hears of it. If
+        checkpoint: Where the training is kept between epochs, before `on_epoch` hears of it. If
             it holds this training already, that goes on from there, and `on_epoch` hears of its
             epochs once more.
         parts: In how many parts, at least, a batch goes through memory; the gradients of the parts
@@ -195,7 +195,11 @@ def _compile(
     steps = (last - epoch + 1) * len(course.batches)
     classifier.freeze(model, config, head_only=head_only)
     optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
-    course.compile(optimizer, loss(config), (config.backbone, config.image_size))
+    trained = "head" if head_only else config.unfreeze_depth
+    precision = keras.config.dtype_policy().name
+    course.compile(
+        optimizer, loss(config), (config.backbone, config.image_size, precision, trained)
+    )
     return optimizer
 
 

@@ -39,7 +39,7 @@ class Plan:
     patience: int = _PATIENCE
     """Training ends after so many epochs without a better validation macro-F1."""
     checkpoint: Checkpoint | None = None
-    """Where training is kept after each epoch; None for a foreign `fit`, which nobody can keep."""
+    """Where training is kept between epochs; None for a foreign `fit`, which nobody can keep."""
 
 
 def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from fer_search.model import checkpoint
 from fer_search.model.checkpoint import Checkpoint, Progress
 from fer_search.model.training import train
 from fer_search.results import EpochMetrics
@@ -26,6 +27,12 @@ def config(**settings) -> TrialConfig:
         | {"augmentation": Augmentation(rotation=10, flip=True, erasing=0.2), "dropout": 0.2}
         | settings
     )
+
+
+@pytest.fixture(autouse=True)
+def however_short_epochs_are(monkeypatch):
+    """Each has a checkpoint, or where a training goes on would depend on the machine."""
+    monkeypatch.setattr(checkpoint, "_MOST_TIME", math.inf)
 
 
 class Stop(Exception):
@@ -162,3 +169,16 @@ def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(network, tmp_
     assert "epoch 1 has no checkpoint" in caplog.text
     assert (tmp_path / "c.npz").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_writing_takes_a_small_part_of_the_time(network, tmp_path, monkeypatch):
+    model, progress = network
+    monkeypatch.setattr(checkpoint, "_MOST_TIME", 1e-9)
+    place = Checkpoint(tmp_path / "c.npz", {})
+    place.write(progress, model, model.optimizer)
+    (tmp_path / "c.npz").unlink()
+    place.write(progress, model, model.optimizer)
+    assert not list(tmp_path.iterdir())
+    place.read(model)
+    place.write(progress, model, model.optimizer)
+    assert list(tmp_path.iterdir()), "another attempt begins at once"

@@ -152,6 +152,7 @@ def test_programs_are_kept_where_someone_chose_to_keep_them(tmp_path, chosen):
     folder = tmp_path / "kept/programs" if chosen is None else tmp_path / chosen
     try:
         jax.config.update("jax_compilation_cache_dir", chosen and str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         compilation.keep_programs()
         compilation_cache.reset_cache()
         jax.jit(lambda x: x + 3)(1.0)

@@ -42,5 +42,5 @@ def test_the_study_itself_stays_as_it_is():
     study = optuna.create_study(direction="maximize", sampler=PerTrialSampler("tpe", 1))
     tried(study, GOOD, 0.5, TrialState.RUNNING)
     tried(study, WEAK, 0.1, TrialState.PRUNED)
-    study.ask()
+    study.ask().suggest_float("x", 0, 1)
     assert [trial.state.name for trial in study.trials] == ["RUNNING", "PRUNED", "RUNNING"]
