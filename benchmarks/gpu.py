@@ -54,6 +54,9 @@ def main() -> None:
         lambda parser: parser.add_argument("--weights", default="none", help="of the search"),
         lambda parser: parser.add_argument("--only", default=",".join(PARTS), help="of the parts"),
     )
+    parts = options.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"--only={options.only}: no part is {unknown.pop()}, expected of {PARTS}")
     limit = options.limit or (8192 if options.quick else 28_709)
     backbones, sizes = options.backbones.split(","), list(map(int, options.sizes.split(",")))
     tasks = [
@@ -61,7 +64,7 @@ def main() -> None:
         for backbone in backbones
         for size in sizes
     ]
-    if "rates" in options.only:
+    if "rates" in parts:
         rows, numbers = [], {}
         for task in tasks:
             row = _rates(task, turns=3 if options.quick else 5)
@@ -71,7 +74,7 @@ def main() -> None:
             numbers |= {f"{place}.{name}": value for name, value in row.items()}
         shown = measure.table(["images/s", *row], rows)
         measure.close("On this device", shown, numbers, options.json)
-    if "trial" in options.only:
+    if "trial" in parts:
         rows, numbers = [], {}
         for task in tasks[:: len(sizes)]:
             split = _trial(task, options.epochs)
@@ -80,7 +83,7 @@ def main() -> None:
             numbers |= {f"{place}.{name}": value for name, value in split.items()}
         shown = measure.table([f"a trial of {options.epochs} epochs, s", *split], rows)
         measure.close("A trial", shown, numbers, options.json)
-    if "search" not in options.only:
+    if "search" not in parts:
         return
     trials = options.trials or (5 if options.quick else 50)
     seconds = _search(
@@ -100,11 +103,9 @@ def main() -> None:
 
 def _rates(task: Task, turns: int) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
-        ours, torch, another = (
+        ours, torch, another = (  # one after the other, for they time kernels as they compile
             stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")
         )
-        for loop in (ours, torch, another):  # which compile at the same time
-            loop.wait()
         rates = measure.in_turn({"ours": ours.rate, "native_torch": torch.rate}, turns)
         together = []
         for _ in range(turns):

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
 import platformdirs
-
-_MOST_BYTES = 2 * 2**30
-"""Programs that were not used for the longest time go first."""
 
 _OPTIONS = {"xla_gpu_autotune_level": "1"}
 """Kernels are timed, but their results not compared, which XLA would only log."""
@@ -30,13 +30,12 @@ def keep_programs() -> None:
 
     config: Any = jax.config
     if config.jax_compilation_cache_dir is None:
-        config.update("jax_compilation_cache_dir", str(_folder() / "programs"))
-        config.update("jax_compilation_cache_max_size", _MOST_BYTES)
+        config.update("jax_compilation_cache_dir", str(_folder()))
         config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
-    """Compile a training step: alone on this machine if it is the first of its kind, else at once.
+    """Compile a training step: the first of its kind alone on its GPU, others at once.
 
     Args:
         lowered: `jax.stages.Lowered`.
@@ -44,20 +43,26 @@ def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
     """
     import jax
 
+    config: Any = jax.config
     device, version = jax.devices()[0].device_kind, importlib.metadata.version("jaxlib")
-    words = "-".join(map(str, (device, version, *kind)))
-    mark = _folder() / "tuned" / words.replace(" ", "_").replace("/", "_")
+    place = zlib.crc32(str(config.jax_compilation_cache_dir).encode())  # where XLA looks
+    mark = _folder() / "tuned" / _file_name(device, version, *kind, place)
+    lock = mark.parent / _file_name("lock", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # no place to write: several may do it at once
             mark.parent.mkdir(parents=True, exist_ok=True)
             if not mark.exists():
-                held.enter_context(filelock.FileLock(mark.parent / "lock"))
+                held.enter_context(filelock.FileLock(lock))
             if mark.exists():  # perhaps another process did it meanwhile
                 held.close()
         program: Callable[..., Any] = lowered.compile(_OPTIONS)
         with contextlib.suppress(OSError):
             mark.touch()
     return program
+
+
+def _file_name(*words: object) -> str:
+    return re.sub(r"[^\w.-]", "_", "-".join(map(str, words)))
 
 
 def _folder() -> Path:

@@ -55,19 +55,13 @@ class Loop:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
         )
-        self._is_ready = False
+        self.read()  # the first one compiles
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
-
-    def wait(self) -> None:
-        """Wait until it has trained for the first time, in which it compiles."""
-        if not self._is_ready:
-            self.read()
-        self._is_ready = True
 
     def rate(self) -> float:
         """Train a little; pictures per second."""
@@ -92,10 +86,6 @@ class Loop:
 
 @contextlib.contextmanager
 def running(names: list[str], task: Task) -> Iterator[dict[str, Loop]]:
-    """Loops by name, all ready to be measured; one after the other has got ready."""
+    """Loops by name, all ready to be measured."""
     with contextlib.ExitStack() as stack:
-        loops = {}
-        for name in names:
-            loops[name] = stack.enter_context(Loop(name, task))
-            loops[name].wait()
-        yield loops
+        yield {name: stack.enter_context(Loop(name, task)) for name in names}

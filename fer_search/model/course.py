@@ -23,8 +23,8 @@ class Course:
     batches: Feed
     validation: np.ndarray
     """Inputs of `model`, for the validation pictures in order."""
-    _dataset: Any = None
-    _loop: DeviceLoop | None = None
+    _dataset: Any = dataclasses.field(default=None, init=False)
+    _loop: DeviceLoop | None = dataclasses.field(default=None, init=False)
 
     def compile(
         self, optimizer: keras.Optimizer, loss: keras.losses.Loss, kind: Sequence[object]

@@ -44,7 +44,7 @@ class DeviceLoop:
             feed: Whose epoch has started.
             on_steps: Called after each call of the device with the number of batches so far and
                 their mean loss. Whatever it raises passes through, and leaves the network as it
-                is then.
+                is then. What is raised within a call leaves no network of use.
 
         Returns:
             The means of loss and metrics over the epoch.

@@ -1,7 +1,7 @@
 """One epoch: training on all batches, then validation.
 
-`training` calls `run` for each epoch of a trial. Every epoch is a `fit` of its own, so that what
-happens between two epochs (pruning, another learning rate, averaged weights) needs no callback.
+`training` calls `run` for each epoch of a trial. Every epoch is a call of its own, so that
+what happens between two (pruning, another learning rate, averaged weights) needs no callback.
 """
 
 from __future__ import annotations

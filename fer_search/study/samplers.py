@@ -137,7 +137,7 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        self._snapshot = _whole(study)
+        self._snapshot = _whole(study, as_reached=isinstance(self._sampler, TPESampler))
         return self._sampler.infer_relative_search_space(self._snapshot, trial)
 
     def sample_relative(
@@ -172,20 +172,22 @@ class PerTrialSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def _whole(study: optuna.Study) -> Any:
-    """The study as it is now, with all its trials.
+def _whole(study: optuna.Study, *, as_reached: bool) -> Any:
+    """The study as it is now, with all its trials, by their states or by what they have reached.
 
     The pruner hyperband shows a sampler only the trials of one of its brackets: with a third of
     them each, no sampler gets far in a study of 50 trials.
     """
-    return _Snapshot(getattr(study, "_study", study))
+    return _Snapshot(getattr(study, "_study", study), as_reached=as_reached)
 
 
 class _Snapshot:
     """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._now, self._trials = study, list(map(_so_far, study.get_trials(deepcopy=False)))
+    def __init__(self, study: optuna.Study, *, as_reached: bool) -> None:
+        self._now, self._trials = study, study.get_trials(deepcopy=False)
+        if as_reached:
+            self._trials = list(map(_so_far, self._trials))
         self.direction, self.directions = study.direction, study.directions  # asked for each trial
 
     def __getattr__(self, name: str) -> Any:
@@ -207,7 +209,7 @@ class _Snapshot:
 def _so_far(trial: FrozenTrial) -> FrozenTrial:
     """A trial as if it had ended with the best that it has reached.
 
-    Samplers leave running trials out, and TPE puts any completed one before all that were pruned.
+    TPE leaves running trials out, and puts any completed one before all that were pruned.
     With several workers it would stay near the trials that end first, which are the weakest; see
     docs/decisions/first-points.md.
     """

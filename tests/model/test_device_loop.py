@@ -4,8 +4,11 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
+import types
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def test_all_of_this_on_jax():
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "9 passed" in done.stdout, done.stdout
+    assert "10 passed" in done.stdout, done.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,12 @@ def network() -> keras.Model:
     )
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def lock_of(folder):
+    """Held by a process that compiles on this GPU."""
+    name = f"lock-{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}"
+    return filelock.FileLock(folder / "kept/tuned" / name)
 
 
 @on_jax
@@ -137,10 +146,25 @@ def test_without_a_place_to_write_programs_are_compiled_all_the_same(feed, tmp_p
 @pytest.mark.slow
 def test_the_first_of_a_kind_is_compiled_alone_and_the_next_need_not_wait(feed, tmp_path):
     DeviceLoop(network(), ["small", 1]).epoch(feed, lambda *_: None)
-    (mark,) = [each for each in (tmp_path / "kept/tuned").iterdir() if each.name != "lock"]
-    assert mark.name.endswith("-small-1-16")
-    with compilation.filelock.FileLock(tmp_path / "kept/tuned/lock"):
+    (mark,) = [each for each in (tmp_path / "kept/tuned").iterdir() if "lock" not in each.name]
+    assert "-small-1-16-" in mark.name
+    with lock_of(tmp_path):
         DeviceLoop(network(), ["small", 1]).epoch(feed, lambda *_: None)
+
+
+@on_jax
+@pytest.mark.slow
+def test_the_first_of_a_kind_waits_for_another_that_is_compiled(tmp_path):
+    compiled = []
+    lowered = types.SimpleNamespace(compile=lambda _: compiled.append("program"))
+    (tmp_path / "kept/tuned").mkdir(parents=True)
+    with lock_of(tmp_path):
+        waiting = threading.Thread(target=compilation.compiled, args=(lowered, ["new"]))
+        waiting.start()
+        waiting.join(0.5)
+        assert not compiled
+    waiting.join(20)
+    assert compiled == ["program"]
 
 
 @on_jax
@@ -149,7 +173,7 @@ def test_the_first_of_a_kind_is_compiled_alone_and_the_next_need_not_wait(feed, 
 def test_programs_are_kept_where_someone_chose_to_keep_them(tmp_path, chosen):
     from jax.experimental.compilation_cache import compilation_cache
 
-    folder = tmp_path / "kept/programs" if chosen is None else tmp_path / chosen
+    folder = tmp_path / "kept" if chosen is None else tmp_path / chosen
     try:
         jax.config.update("jax_compilation_cache_dir", chosen and str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
