@@ -124,7 +124,8 @@ class SearchConfig(Request):
     )
     epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
     warm_start: StudyName = Field(
-        NONE, description="earlier study of the same storage whose best trials are tried first"
+        NONE,
+        description="earlier study of the same storage and data; its best trials are tried first",
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field(
         "tpe", description=f"how parameters are proposed: {', '.join(SAMPLERS)}"

@@ -82,12 +82,18 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
         }
         won = Check(
             gain.lower > policy.min_gain,
-            f"macro-F1 {gain.gain:+.4f} against the champion, at least {gain.lower:+.4f} with "
-            f"{100 * policy.confidence:g} % confidence (needed: more than {policy.min_gain:+g})",
+            f"macro-F1 {_signed(gain.gain)} against the champion, at least "
+            f"{_signed(gain.lower)} with {100 * policy.confidence:g} % confidence "
+            f"(needed: more than {policy.min_gain:g})",
         )
         checks = [won, _accuracy(candidate, champion, p, policy), *checks]
         checks += _drops(candidate.evaluation, champion.evaluation, policy)
     return Decision(checks=tuple(checks), comparison=comparison)
+
+
+def _signed(change: float) -> str:
+    """Four digits, and more where they would hide that something has changed."""
+    return f"{change:+.4f}" if not change or abs(change) >= 5e-5 else f"{change:+.1g}"
 
 
 def _accuracy(candidate: Measured, champion: Measured, p: float, policy: PromotionConfig) -> Check:

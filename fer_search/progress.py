@@ -1,30 +1,31 @@
 """The terminal: live progress of a study, tables of trials and stored models, and messages.
 
-In a terminal, a panel that is redrawn; elsewhere (a log file, CI) one plain line per event. Both
-are made of the study's `TrialPoint`s alone, so they show the trials of all workers.
+In a terminal, a line for each trial that ends above a panel that is redrawn; elsewhere (a log file,
+CI) one plain line for every event. All are made of `TrialPoint`s alone, so they show the trials of
+all workers.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import track
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fer_search.results import TrialPoint, best_of
+from fer_search.results import TrialPoint, best_of, n_finished
 from fer_search.retention import Verdict
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
-_FINISHED = ("COMPLETE", "PRUNED")
 
 
 def say(message: str = "") -> None:
@@ -49,7 +50,7 @@ class Progress:
     def __init__(self, points: Sequence[TrialPoint], *, trials: int, epochs: int) -> None:
         self._trials, self._epochs = trials, epochs
         self._started = time.monotonic()
-        self._done_before = _n_done(points)
+        self._done_before = n_finished(points)
         self._shown: dict[int, tuple[str, int]] = {p.number: _stage(p) for p in points}
         self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
 
@@ -69,44 +70,55 @@ class Progress:
 
     def update(self, points: Sequence[TrialPoint]) -> None:
         """Show the state of the trials now."""
+        for point in points:
+            for line in self._news(point, points):
+                say(line)
+            self._shown[point.number] = _stage(point)
         if self._live:
             self._live.update(self._panel(points))
-        else:
-            for point in points:
-                if self._shown.get(point.number) != _stage(point) and point.state != "WAITING":
-                    say(self._line(point, points))
-                self._shown[point.number] = _stage(point)
 
     def _panel(self, points: Sequence[TrialPoint]) -> RenderableType:
-        running = [Text(f"  {self._running(p)}") for p in points if p.state == "RUNNING"]
-        bar = ProgressBar(total=self._trials, completed=_n_done(points), width=40)
-        return Group(bar, Text(self._summary(points)), *running)
+        """Lines that fit 80 columns: what does not fit is cut off."""
+        lines = [self._done(points), self._times(points)]
+        lines += [f"  {self._running(p)}" for p in points if p.state == "RUNNING"]
+        bar = Padding(  # without which the first line begins behind the bar
+            ProgressBar(total=self._trials, completed=n_finished(points), width=40)
+        )
+        return Group(bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
 
-    def _line(self, point: TrialPoint, points: Sequence[TrialPoint]) -> str:
-        if point.state == "RUNNING":
-            return self._running(point)
-        value = "" if point.value is None else f" with macro-F1 {point.value:.4f}"
-        return f"trial {point.number} {point.state.lower()}{value} · {self._summary(points)}"
+    def _news(self, point: TrialPoint, points: Sequence[TrialPoint]) -> Iterator[str]:
+        """What has come of a trial since the last look; the panel shows its epochs itself."""
+        state, epochs = self._shown.get(point.number, ("WAITING", 0))
+        if point.state == "WAITING":
+            return
+        if not self._live:
+            if state == "WAITING":
+                yield self._at(point, epochs)
+            yield from (self._at(point, epoch) for epoch in sorted(point.curve) if epoch > epochs)
+        if point.state not in ("RUNNING", state):
+            value = "" if point.value is None else f" with macro-F1 {point.value:.4f}"
+            ended = f"trial {point.number} {point.state.lower()}{value}"
+            yield f"{ended} · {self._done(points)} · {self._times(points)}"
 
-    def _summary(self, points: Sequence[TrialPoint]) -> str:
+    def _done(self, points: Sequence[TrialPoint]) -> str:
         counts = [
             f"{n} {word}"
             for word, state in (("pruned", "PRUNED"), ("failed", "FAIL"))
             if (n := sum(point.state == state for point in points))
         ]
+        done = f"{n_finished(points)} of {self._trials} trials{_in_brackets(counts)}"
         best = best_of(points)
-        parts = [f"{_n_done(points)} of {self._trials} trials" + _in_brackets(counts)]
-        if best:
-            parts.append(f"best macro-F1 {best.value:.4f} (trial {best.number})")
+        return done + (f" · best macro-F1 {best.value:.4f} (trial {best.number})" if best else "")
+
+    def _times(self, points: Sequence[TrialPoint]) -> str:
         elapsed = time.monotonic() - self._started
-        parts.append(f"{_clock(elapsed)} so far")
-        parts.append(self._time_left(points, elapsed))
-        return " · ".join(part for part in parts if part)
+        left = self._time_left(points, elapsed)
+        return f"{_clock(elapsed)} so far" + (f" · {left}" if left else "")
 
     def _time_left(self, points: Sequence[TrialPoint], elapsed: float) -> str:
         """Extrapolate from the share of the work that was done since the start."""
         shares = [self._share(point) for point in points if point.state == "RUNNING"]
-        done = _n_done(points) + sum(shares) - self._done_before
+        done = n_finished(points) + sum(shares) - self._done_before
         missing = self._trials - self._done_before - done
         if done < 0.05 or missing <= 0:
             return ""
@@ -119,18 +131,15 @@ class Progress:
         return (epoch - 1 + batch / max(batches, 1)) / self._epochs
 
     def _running(self, point: TrialPoint) -> str:
-        parts = [f"trial {point.number}"]
-        if "backbone" in point.params:
-            parts[0] += f" {point.params['backbone']}"
-        epoch = point.epochs
-        if self._live and point.progress:
-            now, batch, batches = point.progress
-            parts.append(f"epoch {now} of {self._epochs}, batch {batch} of {batches}")
-        else:
-            parts.append(f"epoch {epoch} of {self._epochs}" if epoch else "started")
-        if epoch:
-            parts.append(f"macro-F1 {point.curve[epoch]:.4f}")
-        return " · ".join(parts)
+        if not point.progress:
+            return self._at(point, point.epochs)
+        now, batch, batches = point.progress
+        where = f"epoch {now} of {self._epochs}, batch {batch} of {batches}"
+        return " · ".join([_name(point), where, *_score(point, point.epochs)])
+
+    def _at(self, point: TrialPoint, epoch: int) -> str:
+        where = f"epoch {epoch} of {self._epochs}" if epoch else "started"
+        return " · ".join([_name(point), where, *_score(point, epoch)])
 
 
 def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
@@ -187,12 +196,16 @@ def space(title: str, verdicts: Sequence[Verdict]) -> Table:
 
 
 def _stage(point: TrialPoint) -> tuple[str, int]:
-    """What must change for a plain line to be worth printing: the state, or the last epoch."""
+    """What must change for a line to be worth printing: the state, or the last epoch."""
     return point.state, point.epochs
 
 
-def _n_done(points: Sequence[TrialPoint]) -> int:
-    return sum(point.state in _FINISHED for point in points)
+def _name(point: TrialPoint) -> str:
+    return f"trial {point.number} {point.params.get('backbone', '')}".rstrip()
+
+
+def _score(point: TrialPoint, epoch: int) -> list[str]:
+    return [f"macro-F1 {point.curve[epoch]:.4f}"] if epoch in point.curve else []
 
 
 def _in_brackets(parts: Sequence[str]) -> str:

@@ -271,6 +271,11 @@ def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
     return max(complete, key=lambda point: (point.value, -point.number), default=None)
 
 
+def n_finished(points: Sequence[TrialPoint]) -> int:
+    """Number of trials that count towards what a study shall hold: complete and pruned ones."""
+    return sum(point.state in ("COMPLETE", "PRUNED") for point in points)
+
+
 def differing(points: Sequence[TrialPoint], importances: Mapping[str, float]) -> list[str]:
     """Parameters that differ between completed trials.
 

@@ -49,7 +49,7 @@ def test_a_clearly_better_model_is_promoted_and_says_by_how_much():
 def test_a_model_that_is_not_better_is_refused(hits):
     lost = decision(measured(hits), measured(60))
     assert not lost.promoted
-    assert "needed: more than +0" in lost.reasons[0]
+    assert "needed: more than 0)" in lost.reasons[0]
 
 
 def test_a_smaller_model_may_be_asked_not_to_be_much_worse():

@@ -42,26 +42,59 @@ def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
         "trial 0 vgg16 · started",
         "trial 0 vgg16 · epoch 1 of 2 · macro-F1 0.1000",
     ]
-    assert lines[2].startswith(
+    assert lines[2] == "trial 0 vgg16 · epoch 2 of 2 · macro-F1 0.2000", (
+        "though it had ended by then"
+    )
+    assert lines[3].startswith(
         "trial 0 complete with macro-F1 0.2000 · 1 of 3 trials · best macro-F1 0.2000 (trial 0)"
     )
-    assert lines[3:4] == ["trial 1 vgg16 · started"]
-    assert "2 of 3 trials (1 pruned)" in lines[4]
-    assert "(1 pruned, 1 failed)" in lines[5]
-    assert len(lines) == 6
+    assert lines[4] == "trial 1 vgg16 · started"
+    assert lines[5] == "trial 1 vgg16 · epoch 1 of 2 · macro-F1 0.0500"
+    assert "2 of 3 trials (1 pruned)" in lines[6]
+    assert lines[7] == "trial 2 vgg16 · started"
+    assert "(1 pruned, 1 failed)" in lines[8]
+    assert len(lines) == 9
 
 
-def test_in_a_terminal_the_panel_tells_all(monkeypatch):
-    console = Console(force_terminal=True, width=120, record=True)
+def test_a_trial_that_goes_on_is_told_of_from_where_it_was(plain):
+    before = [point(0, "WAITING", [0.1, 0.2])]
+    with progress.Progress(before, trials=3, epochs=4) as shown:
+        shown.update(before)
+        shown.update([point(0, "RUNNING", [0.1, 0.2, 0.3])])
+    assert plain.export_text().splitlines() == [
+        "trial 0 vgg16 · epoch 2 of 4 · macro-F1 0.2000",
+        "trial 0 vgg16 · epoch 3 of 4 · macro-F1 0.3000",
+    ]
+
+
+def test_in_a_terminal_of_80_columns_the_panel_tells_all(monkeypatch):
+    console = Console(force_terminal=True, width=80, record=True, soft_wrap=True)
+    monkeypatch.setattr(progress, "console", console)
+    trials = [point(n, "COMPLETE", [0.1], 0.1) for n in range(110)]
+    trials += [point(n, "PRUNED", [0.1], 0.1) for n in range(110, 120)]
+    trials += [point(120, "FAIL"), point(121, "RUNNING", [0.1] * 10, progress=(11, 500, 1000))]
+    with progress.Progress([], trials=500, epochs=20) as shown:
+        monkeypatch.setattr(shown, "_started", shown._started - 50_000)
+        shown._live.update(shown._panel(trials), refresh=True)
+    text = console.export_text()
+    assert "epoch 11 of 20, batch 500 of 1000 · macro-F1 0.1000" in text
+    assert "120 of 500 trials (10 pruned, 1 failed) · best macro-F1 0.1000 (trial 0)" in text
+    assert "13:53:20 so far · about 1 day, 19:" in text
+
+
+def test_in_a_terminal_every_trial_that_has_ended_keeps_a_line(monkeypatch):
+    console = Console(force_terminal=True, width=80, record=True, soft_wrap=True)
     monkeypatch.setattr(progress, "console", console)
     with progress.Progress([], trials=3, epochs=2) as shown:
-        for points in STORY[:5]:
+        for points in [*STORY, STORY[-1]]:
             shown.update(points)
-            console.print(shown._panel(points))
     text = console.export_text()
-    assert "epoch 2 of 2, batch 5 of 10 · macro-F1 0.1000" in text
-    assert "1 of 3 trials · best macro-F1 0.2000 (trial 0)" in text
-    assert "left" in text
+    for ended in (
+        "trial 0 complete with macro-F1 0.2000 ·",
+        "trial 1 pruned with macro-F1 0.0500 ·",
+        "trial 2 fail ·",
+    ):
+        assert text.count(ended) == 1
 
 
 def test_what_was_done_before_takes_no_time(plain):

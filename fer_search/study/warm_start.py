@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_tuner.engine import hyperparameters as kinds
 
-from fer_search.config import NONE, SearchConfig
+from fer_search.config import NONE, SOURCES, SearchConfig
 from fer_search.errors import ConfigError
 from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.space import declare, settled
@@ -28,7 +28,7 @@ def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
     """The study that `search.warm_start` names, or None if it names none.
 
     Raises:
-        ConfigError: If it is not there, or searched another HyperModel.
+        ConfigError: If it is not there, searched another HyperModel, or other data for certain.
         StoreError: If another program made it.
     """
     if search.warm_start == NONE:
@@ -46,6 +46,8 @@ def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
             f"this study searches {search.hypermodel}",
             hint="name a study of the same HyperModel",
         )
+    if {earlier.search.data, search.data} == set(SOURCES):  # known before the data are fetched
+        raise _other_test(earlier, search)
     return earlier
 
 
@@ -70,15 +72,7 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
             HyperModel whose space is another one by now.
     """
     if earlier.facts["test_digest"] != test_digest:
-        before, now = earlier.search.to_params(), search.to_params()
-        others = [f"{n}={before[n]}" for n in _OF_THE_DATA if before[n] != now[n]]
-        raise ConfigError(
-            f"warm_start={earlier.name} had other test pictures "
-            f"({', '.join(others) or 'the data have changed since'}), so it may have chosen its "
-            "parameters on what is test here",
-            hint=f"search with the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "
-            "backbones may differ",
-        )
+        raise _other_test(earlier, search)
     is_ours = search.hypermodel == NONE
     if not is_ours and earlier.facts["space"] != fingerprint(declare(search)):
         raise ConfigError(
@@ -98,6 +92,18 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
     best = sorted(finished, key=lambda p: (-(p.value or 0.0), p.number))[:N_POINTS]
     moved = _moved if is_ours else lambda point, _: dict(point)
     return [(f"{earlier.name} #{p.number}", moved(p.params, search)) for p in best]
+
+
+def _other_test(earlier: Study, search: SearchConfig) -> ConfigError:
+    before, now = earlier.search.to_params(), search.to_params()
+    others = [f"{n}={before[n]}" for n in _OF_THE_DATA if before[n] != now[n]]
+    return ConfigError(
+        f"warm_start={earlier.name} had other test pictures "
+        f"({', '.join(others) or 'the data have changed since'}), so it may have chosen its "
+        "parameters on what is test here",
+        hint=f"search with the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "
+        "backbones may differ",
+    )
 
 
 def _moved(point: Mapping[str, Any], search: SearchConfig) -> dict[str, Any]:

@@ -73,11 +73,17 @@ def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
         found = by_alias(client, name, version)
     if found is None:
         known = client.search_model_versions(f"name = '{name}'")
-        numbers = ", ".join(sorted((str(each.version) for each in known), key=int)) or "none"
+        if not known:
+            names = ", ".join(model.name for model in client.search_registered_models()) or "none"
+            raise StoreError(
+                f"there is no registered model {name!r} with versions; registered models: {names}",
+                hint="name one of these with registered_model=…, or run a search, which makes one",
+            )
+        numbers = ", ".join(sorted((str(each.version) for each in known), key=int))
         wanted = f"version {version}" if version.isdigit() else f"alias {version!r}"
         raise StoreError(
             f"the registered model {name!r} has no {wanted}; versions: {numbers}",
-            hint="name one of these versions, or another registered_model=…, or run a search",
+            hint="name one of these versions, or another registered_model=…",
         )
     return found
 

@@ -13,7 +13,7 @@ from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
 from fer_search.model.training import evaluate
 from fer_search.progress import console, say, top_trials
-from fer_search.results import Evaluation, TrialPoint, best_of
+from fer_search.results import Evaluation, TrialPoint, best_of, n_finished
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.studies import Study
@@ -68,7 +68,7 @@ def count(points: Sequence[TrialPoint]) -> Counter[str]:
 def log_counts(study_run: StudyRun, points: Sequence[TrialPoint]) -> None:
     """Log how far the study is, and its best value by the number of finished trials."""
     n = count(points)
-    step, now = n["COMPLETE"] + n["PRUNED"], time.time()
+    step, now = n_finished(points), time.time()
     values: dict[str, float] = {
         "trials_complete": n["COMPLETE"],
         "trials_pruned": n["PRUNED"],

@@ -97,6 +97,11 @@ def _contest(
     decision = decide(measured["candidate"], measured.get("champion"), config)
     for check in decision.checks:
         say(f"  {'passed' if check.passed else 'FAILED'}  {check.said}")
+    if not champion:
+        unknown = [
+            "there is no champion to compare it with, so only floors and limits count",
+            *unknown,
+        ]
     for note in unknown:
         say(f"  note    {note}")
     _log(run, test, {f"{k}, {contestants[k]}": m for k, m in measured.items()}, decision, unknown)

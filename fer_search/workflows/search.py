@@ -1,7 +1,7 @@
 """The search: from a request to a study with its trials, its best model and its test score.
 
-Fetches and packs the data once, opens or resumes the study, repairs what a kill left, starts the
-workers and shows progress. `finish.py` takes over when the trials are in.
+Refuses what can not work, fetches and packs the data once, opens or resumes the study. `running.py`
+keeps workers at it, `finish.py` takes over when the trials are in.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import difflib
-import logging
-import time
 from collections.abc import Iterator, Mapping
 
-from fer_search import runtime, spool
-from fer_search.config import AUTO, NONE, RAY, SearchConfig, WorkerConfig, weights_for
+from fer_search import runtime
+from fer_search.config import AUTO, NONE, RAY, SearchConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
-from fer_search.progress import Progress, say
+from fer_search.progress import say
+from fer_search.results import n_finished
 from fer_search.study import foreign
 from fer_search.study.samplers import PerTrialSampler
 from fer_search.study.studies import (
@@ -36,14 +35,14 @@ from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.description import page
-from fer_search.workflows.finish import VERSION_TAG, count, finish, log_counts
-from fer_search.workflows.launcher import Launcher, launcher_of
+from fer_search.workflows.finish import VERSION_TAG, finish
+from fer_search.workflows.launcher import launcher_of
+from fer_search.workflows.running import repair, run_trials
 from fer_search.workflows.standby import Standby
 from fer_search.workflows.worker import check_data
 
-log = logging.getLogger(__name__)
+_DEFAULT_TRIALS = SearchConfig.model_fields["trials"].default
 
 
 def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
@@ -63,23 +62,20 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     found = find_study(storage, config.study) if config.study != AUTO else None
     settings = found.search.resumed_by(config) if found else _named(config)
     earlier = None if found else earlier_study(storage, settings)
-    say(_beginning(storage, found, settings))
+    say(_beginning(storage, found, settings, config))
+    PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     client = store.connect()
-    splits = prepare(settings)
-    say(summary(splits.report))
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
     launcher = launcher_of(settings, client, device, standby)
-    PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
-    for backbone in settings.backbones if settings.hypermodel == NONE else ():
-        backbones.check_weights(backbone, weights_for(backbone, settings.weights))
+    if settings.image_sizes == AUTO:
+        settings = settings.model_copy(update={"image_sizes": device.image_sizes})
+    _check_networks(settings)
+    splits = prepare(settings)
+    say(summary(splits.report))
     if found:
-        study, study_run = _resumed(found, settings, splits, client)
+        study, study_run = _resumed(found, settings, splits, client, device)
     else:
-        if settings.image_sizes == AUTO:
-            settings = settings.model_copy(update={"image_sizes": device.image_sizes})
-        if settings.hypermodel != NONE:
-            check(foreign.example(settings), settings.hypermodel)
         first = warm_points(earlier, settings, splits.test_digest) if earlier else ()
         study_run = _begin(client, config, settings.study)
         if earlier:
@@ -93,26 +89,45 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
         study = create_study(storage, settings, facts, first)
     address = {"study": study.name} | _storage_unless_default(config, launch)
     resume = launch.command("search", **address, **_where(settings))
-    say(f"Study {study.name}, run {study_run.run_id}. To resume it after a stop:")
-    say(f"  {resume}\n")
+    say(f"Study {study.name}, run {study_run.run_id}.")
+    if n_finished(study.points()) < study.search.trials:
+        say(f"To resume it after a stop:\n  {resume}\n")
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
-        timed_out = _run_trials(study, study_run, launcher, config.storage)
+        timed_out = run_trials(study, study_run, launcher, config.storage)
         standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     _say_what_next(study, study_run, launch, address, score)
 
 
-def _beginning(storage: RDBStorage, found: Study | None, settings: SearchConfig) -> str:
+def _beginning(
+    storage: RDBStorage, found: Study | None, settings: SearchConfig, asked: SearchConfig
+) -> str:
     """Whether a study is new, which a mistyped name is too; or how far it is."""
-    if found:
-        n = count(found.points())
-        return (
-            f"Study {settings.study} goes on: {n['COMPLETE'] + n['PRUNED']} of {settings.trials} "
-            "trials are finished. All other settings are its own."
-        )
-    like = difflib.get_close_matches(settings.study, study_names(storage), n=3, cutoff=0.8)
-    return f"Study {settings.study} is new" + (f" (there is {', '.join(like)})" if like else "")
+    name = f"Study {settings.study}"
+    if found is None:
+        like = difflib.get_close_matches(asked.study, study_names(storage), n=3)
+        return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
+    done, default = n_finished(found.points()), _DEFAULT_TRIALS
+    own = "All other settings are its own"
+    if asked.trials == default != settings.trials:
+        own = f"All settings are its own (trials={default}, the default, means as before)"
+    if done < settings.trials:
+        return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
+    return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
+
+
+def _check_networks(settings: SearchConfig) -> None:
+    """Refuse a HyperModel that can not be built, and weights that are not there or do not fit.
+
+    Raises:
+        InputError: If one does.
+    """
+    if settings.hypermodel != NONE:
+        check(foreign.example(settings), settings.hypermodel)
+        return
+    for backbone in settings.backbones:
+        backbones.check_weights(backbone, weights_for(backbone, settings.weights))
 
 
 def _named(config: SearchConfig) -> SearchConfig:
@@ -130,7 +145,11 @@ def _begin(client: store.Client, config: SearchConfig, name: str) -> StudyRun:
 
 
 def _resumed(
-    study: Study, settings: SearchConfig, splits: Splits, client: store.Client
+    study: Study,
+    settings: SearchConfig,
+    splits: Splits,
+    client: store.Client,
+    device: runtime.Device,
 ) -> tuple[Study, StudyRun]:
     """Check that a study can go on as it began, and mark the run that MLflow opened for this.
 
@@ -140,6 +159,8 @@ def _resumed(
     study.check_space()
     check_data(study, splits)
     study_run = StudyRun.of(client, study.name, study.facts["run_id"])
+    if (before := study_run.tags.get("backend", device.backend)) != device.backend:
+        say(f"It trained with {before} until now, and goes on with {device.backend}.")
     study.resume(settings)
     if store.is_launched():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
@@ -193,8 +214,10 @@ def _say_what_next(
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
-    search, n = study.search, count(study.points())
-    trials = 2 * max(search.trials, n["COMPLETE"] + n["PRUNED"])
+    search = study.search
+    trials = 2 * max(search.trials, n_finished(study.points()))
+    if trials == _DEFAULT_TRIALS:  # which would mean as before
+        trials += 1
     more = launch.command("search", **address, **_where(search), trials=trials)
     commands["Search on"] = more
     say()
@@ -225,55 +248,3 @@ def _ending_the_run(study_run: StudyRun, study: Study, resume: str) -> Iterator[
                 say(f"What is done is kept. To go on:\n  {resume}")
         raise
     study_run.end("FINISHED")
-
-
-def repair(study: Study, study_run: StudyRun) -> None:
-    """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
-    deliver_left(study, study_run)
-    study.release_dead()
-    repaired = study_run.repair(study.points())
-    if repaired:
-        log.info("repaired: %s", ", ".join(repaired))
-
-
-def _run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: str) -> bool:
-    """Keep workers at the study until it is complete.
-
-    Returns:
-        Whether the study's time ran out before.
-    """
-    repair(study, study_run)
-    study.forgive()
-    search, points = study.search, study.points()
-    logs = spool.folder_of(study_run.run_id)
-    spool.sweep(logs)
-    counted = count(points)
-    if counted["COMPLETE"] + counted["PRUNED"] >= search.trials:
-        return False
-    began, used_before = time.monotonic(), study.facts["seconds_used"]
-    crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
-    with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
-
-        def on_poll() -> int:
-            nonlocal counted
-            points = study.points()
-            progress.update(points)
-            used = used_before + time.monotonic() - began
-            if (now := count(points)) != counted:
-                counted = now
-                patiently(lambda: log_counts(study_run, points))
-                study.change(seconds_used=used)
-            if 0 < search.timeout < used:
-                raise TimeoutError
-            return now["COMPLETE"] + now["PRUNED"]
-
-        try:
-            crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
-        except TimeoutError:
-            return True
-        finally:
-            crew.stop()
-            repair(study, study_run)
-            study.change(seconds_used=used_before + time.monotonic() - began)
-            progress.update(study.points())
-    return False

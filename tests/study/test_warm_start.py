@@ -121,6 +121,12 @@ def test_a_study_with_first_points_stays_near_them_from_the_third_trial_on():
     assert n_random(find_study(storage, "older")) == 10
 
 
+def test_other_data_are_refused_before_they_are_fetched():
+    searched([0.9], data="synthetic")
+    with pytest.raises(ConfigError, match=r"other test pictures \(data=synthetic"):
+        earlier_study(open_storage(URL), make(study="large", warm_start="small"))
+
+
 FOREIGN = """
 def build(hp):
     hp.Choice("backbone", ["a", "b"])

@@ -25,7 +25,7 @@ from fer_search.tracking.runs import StudyRun
 from fer_search.workflows import courier, plan, worker
 from fer_search.workflows.deliver import deliver, deliver_left
 from fer_search.workflows.finish import finish
-from fer_search.workflows.search import repair
+from fer_search.workflows.running import repair
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,77 @@
+"""A study while it runs: workers at it, progress on the terminal, and what a kill left mended."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from fer_search import spool
+from fer_search.config import WorkerConfig
+from fer_search.progress import Progress
+from fer_search.results import n_finished
+from fer_search.study.studies import Study
+from fer_search.tracking.outage import patiently
+from fer_search.tracking.runs import StudyRun
+from fer_search.workflows.deliver import deliver_left
+from fer_search.workflows.finish import count, log_counts
+from fer_search.workflows.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+
+def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: str) -> bool:
+    """Keep workers at a study until it is complete.
+
+    Args:
+        study: Mended before and after.
+        study_run: Its run, which hears how far it is.
+        launcher: Starts the workers.
+        storage: Address of the study's storage, for them.
+
+    Returns:
+        Whether the study's time ran out before.
+    """
+    repair(study, study_run)
+    study.forgive()
+    search, points = study.search, study.points()
+    logs = spool.folder_of(study_run.run_id)
+    spool.sweep(logs)
+    counted = count(points)
+    if n_finished(points) >= search.trials:
+        return False
+    began, used_before = time.monotonic(), study.facts["seconds_used"]
+    crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
+    with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
+
+        def on_poll() -> int:
+            nonlocal counted
+            points = study.points()
+            progress.update(points)
+            used = used_before + time.monotonic() - began
+            if (now := count(points)) != counted:
+                counted = now
+                patiently(lambda: log_counts(study_run, points))
+                study.change(seconds_used=used)
+            if 0 < search.timeout < used:
+                raise TimeoutError
+            return n_finished(points)
+
+        try:
+            crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
+        except TimeoutError:
+            return True
+        finally:
+            crew.stop()
+            repair(study, study_run)
+            study.change(seconds_used=used_before + time.monotonic() - began)
+            progress.update(study.points())
+    return False
+
+
+def repair(study: Study, study_run: StudyRun) -> None:
+    """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
+    deliver_left(study, study_run)
+    study.release_dead()
+    repaired = study_run.repair(study.points())
+    if repaired:
+        log.info("repaired: %s", ", ".join(repaired))

@@ -1,0 +1,50 @@
+"""What a search says of the study that it opens."""
+
+import pytest
+
+from fer_search.config import AUTO, SearchConfig
+from fer_search.study.studies import create_study, open_storage
+from fer_search.workflows.search import _beginning
+
+URL = "sqlite:///o.db"
+
+
+def begun(name, trials=2, finished=0):
+    settings = SearchConfig(study=name, trials=trials, backbones="tiny", image_sizes="48")
+    study = create_study(open_storage(URL), settings, {"run_id": "r"})
+    for _ in range(finished):
+        trial = study.take()
+        trial.prune()
+    return study
+
+
+def beginning(found, asked, **settings):
+    asked = SearchConfig(study=asked, **settings)
+    return _beginning(open_storage(URL), found, found.search if found else asked, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("tow", "Study tow is new (there is two)"),
+        ("first", "Study first is new"),
+        (AUTO, "Study fer-20261126-101112 is new"),
+    ],
+)
+def test_a_name_that_was_mistyped_is_told_of(asked, said):
+    begun("two")
+    begun("fer-20261126-101010")
+    settings = SearchConfig(study="fer-20261126-101112" if asked == AUTO else asked)
+    assert _beginning(open_storage(URL), None, settings, SearchConfig(study=asked)) == said
+
+
+def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
+    study = begun("s", trials=3, finished=1)
+    said = beginning(study, "s", trials=3)
+    assert said == "Study s goes on: 1 of 3 trials are finished. All other settings are its own."
+    assert "(trials=50, the default, means as before)" in beginning(study, "s")
+
+
+def test_a_complete_study_does_not_go_on():
+    said = beginning(begun("s", trials=2, finished=2), "s", trials=2)
+    assert said.startswith("Study s is complete: 2 trials are finished, 2 were wanted.")
