@@ -226,14 +226,15 @@ def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared,
     cache = tmp_path / "kagglehub"
     subprocess.run([sys.executable, shared / "data/unpack.py", "--to", cache], check=True)
     done = run(
-        "mlflow", "run", str(ROOT), "--env-manager", "local", "-P", "trials=1",
+        "mlflow", "run", str(ROOT), "--env-manager", "local", "-P", "trials=2",
         "-P", "backbones=vgg16", "-P", "epochs=2", "-P", "limit=3000", "-P", "views=1",
         "-P", f"weights={shared}/weights/vgg16_hed_notop.weights.h5",
         KAGGLEHUB_CACHE=str(cache),
     )  # fmt: skip
     shutil.rmtree(cache)
     assert done.returncode == 0, done.stdout
-    _, study_run, (child,) = run_tree()
-    assert child.info.status == "FINISHED"
-    assert child.data.metrics["val_accuracy"] >= 0.35
+    _, study_run, children = run_tree()
+    assert {child.info.status for child in children} == {"FINISHED"}
+    # The first known-good point is made for long searches, the second one for such as this.
+    assert max(child.data.metrics["val_macro_f1"] for child in children) >= 0.2  # chance: 0.04
     assert 0 < study_run.data.metrics["test_macro_f1"] < 1
