@@ -93,6 +93,7 @@ def test_other_convolutions_stay_as_they_are(options):
     assert not [layer for layer in model.layers if "convolution_op" in vars(layer)]
 
 
+@pytest.mark.slow
 def test_networks_leave_no_graph_behind_that_would_hold_their_weights():
     counts = []
     for _ in range(2):

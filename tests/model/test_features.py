@@ -61,6 +61,7 @@ def test_the_training_part_has_all_that_trains(backbone, depth):
     assert not frozen.trainable_weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1])
 def test_without_augmentation_training_is_the_same_as_in_whole(splits, monkeypatch, depth):
     settings = config(unfreeze_depth=depth, epochs=3)
@@ -163,6 +164,7 @@ def test_without_augmentation_there_is_one_variant(splits):
     assert len(course.batches._features) == 1
 
 
+@pytest.mark.slow
 def test_features_go_with_their_trial(splits, monkeypatch):
     kept = []
     of_class = features._Variants.__init__

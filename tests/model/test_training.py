@@ -286,6 +286,7 @@ def test_nothing_is_traced_again_after_the_first_epoch(splits, monkeypatch):
     assert after[1:] == after[:1] * 3
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_no_graph_behind_that_would_hold_its_weights(splits):
     counts = []
     for seed in (1, 2):

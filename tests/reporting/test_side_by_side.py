@@ -76,6 +76,7 @@ def test_other_test_pictures_forbid_a_comparison_on_them(whole):
     assert (comparison.gains, comparison.f1) == (None, None)
 
 
+@pytest.mark.slow
 def test_studies_tested_on_the_same_pictures_are_compared_beside_one_on_others(whole, splits):
     better = other(whole, tested=answers(splits, skill=1.0))
     elsewhere = other(

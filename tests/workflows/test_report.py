@@ -151,6 +151,7 @@ def test_a_study_becomes_one_file_that_its_run_keeps_too(world, tmp_path, capsys
     assert [file.name for file in tmp_path.iterdir() if "report" in file.name] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_studies_side_by_side_by_mlflow_run(world, tmp_path, monkeypatch):
     study, run, _ = world.begin("begun", epochs=5)
     trial = study.take()

@@ -69,6 +69,7 @@ def test_a_worker_outlives_the_context(tmp_path):
     began.wait()
 
 
+@pytest.mark.slow
 def test_it_ends_when_its_search_is_killed():
     code = (
         "import time; from fer_search.workflows.standby import Standby\n"

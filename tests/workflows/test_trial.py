@@ -262,6 +262,7 @@ def test_however_training_ends_both_stores_say_so(
         assert run.data.tags["failure.kind"] == "not_finite"
 
 
+@pytest.mark.slow
 def test_only_an_epoch_on_which_others_follow_can_be_the_verdict(
     study, study_run, splits, monkeypatch
 ):
@@ -272,6 +273,7 @@ def test_only_an_epoch_on_which_others_follow_can_be_the_verdict(
     assert states(study) == ["COMPLETE", "PRUNED"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_goes_through_memory_in_two_parts(
     study, study_run, splits, monkeypatch
 ):
@@ -291,6 +293,7 @@ def test_a_batch_that_does_not_fit_goes_through_memory_in_two_parts(
     assert run.data.tags["fer.halved_batch"] == "true"
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_in_parts_either_is_a_failed_trial(
     study, study_run, splits, monkeypatch
 ):
