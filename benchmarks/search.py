@@ -3,11 +3,11 @@
     python -m benchmarks.search --weights FILE [--json FILE] [--figure FILE]
     python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
-    ours         TPE, ASHA and the known-good first points
+    ours         mutation, ASHA and the known-good first points
     staged       ours after a search on a quarter of the pictures in half of the epochs, which takes
                  a third of the time and hands on its best trials (`warm_start`)
-    ten_random   ours, after whose known-good points TPE draws at random until the tenth trial
-    unprimed     ours without those points
+    ours_tpe     ours, but TPE instead of mutation
+    unprimed     that without those points
     tpe          Optuna's TPE alone: no pruner, no first points
     random       random search
     i_epoch      every candidate trains one epoch for half of the time, then the best to the end,

@@ -13,7 +13,7 @@ from fer_search.results import EpochMetrics
 
 CONTENDERS = (
     "ours",
-    "ten_random",
+    "ours_tpe",
     "staged",
     "unprimed",
     "tpe",

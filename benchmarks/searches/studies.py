@@ -14,7 +14,7 @@ from fer_search.data.preparation import prepare
 from fer_search.errors import TrialFailed
 from fer_search.model.training import train
 from fer_search.results import EpochMetrics
-from fer_search.study import samplers, studies
+from fer_search.study import studies
 from fer_search.study.space import suggest
 from fer_search.study.trial import Trial, TrialPruned
 from fer_search.study.warm_start import earlier_study, warm_points
@@ -22,10 +22,10 @@ from fer_search.trial_config import TrialConfig
 
 SETTINGS = {
     "ours": {},
-    "ten_random": {},
+    "ours_tpe": {"sampler": "tpe"},
     "staged": {},
-    "unprimed": {},
-    "tpe": {"pruner": "none"},
+    "unprimed": {"sampler": "tpe"},
+    "tpe": {"pruner": "none", "sampler": "tpe"},
     "random": {"pruner": "none", "sampler": "random"},
     "i_epoch": {"pruner": "none", "sampler": "random"},
 }
@@ -41,11 +41,9 @@ def tune(task: Task, name: str) -> None:
         _search_small(task, storage, search, facts)
     earlier = earlier_study(storage, search)
     first = warm_points(earlier, search, test_digest="") if earlier else ()
-    with contextlib.ExitStack() as stack:
-        if name not in ("ours", "ten_random", "staged"):
-            stack.enter_context(mock.patch.object(studies, "known_good", return_value=[]))
-        if name == "ten_random":
-            stack.enter_context(mock.patch.object(samplers, "_AFTER_GOOD_ONES", {}))
+    unprimed = mock.patch.object(studies, "known_good", return_value=[])
+    is_primed = name in ("ours", "ours_tpe", "staged")
+    with contextlib.nullcontext() if is_primed else unprimed:
         study = studies.create_study(storage, search, facts, first)
     if name == "i_epoch":
         _i_epoch(task, study)

@@ -83,6 +83,7 @@ _NAMES = {
     "tiny": "a miniature network",
     "fer2013": "FER2013",
     "synthetic": "drawn faces",
+    "mutation": "mutation of the best",
     "tpe": "TPE",
     "random": "chance",
     "qmc": "Sobol’s sequence",

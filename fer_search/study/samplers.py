@@ -28,11 +28,16 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, T
 from optuna.trial import FrozenTrial, TrialState
 
 from fer_search.errors import ConfigError
+from fer_search.study.mutation import MutationSampler
 
 
 def trial_seed(seed: int, number: int) -> int:
     """Derive the seed of a trial, in [0, 2^32), from the study's seed and the trial's number."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _mutation(seed: int, number: int, *, n_random: int = 10) -> BaseSampler:
+    return MutationSampler(trial_seed(seed, number), n_random=n_random)
 
 
 def _tpe(seed: int, number: int, *, n_random: int = 10) -> BaseSampler:
@@ -83,6 +88,7 @@ def _gp(seed: int, number: int) -> BaseSampler:
 
 
 SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
+    "mutation": _mutation,  # https://arxiv.org/abs/2306.12370
     "tpe": _tpe,  # https://papers.nips.cc/paper/4443
     "random": _random,
     "qmc": _qmc,  # https://jmlr.org/papers/v13/bergstra12a.html, section 5
@@ -91,6 +97,7 @@ SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
 """Name -> sampler of one trial, from the study's seed and the trial's number."""
 
 _AFTER_GOOD_ONES: Mapping[str, Callable[[int, int], BaseSampler]] = {
+    "mutation": functools.partial(_mutation, n_random=0),
     "tpe": functools.partial(_tpe, n_random=2),
 }
 """The same where known points are tried first: what is near them beats what is drawn at random."""
@@ -137,7 +144,8 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
-        self._snapshot = _whole(study, as_reached=isinstance(self._sampler, TPESampler))
+        reads_scores = isinstance(self._sampler, (MutationSampler, TPESampler))
+        self._snapshot = _whole(study, as_reached=reads_scores)
         return self._sampler.infer_relative_search_space(self._snapshot, trial)
 
     def sample_relative(

@@ -1,0 +1,164 @@
+"""Proposals near the best trials."""
+
+import collections
+import math
+import statistics
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+
+from fer_search.study import mutation
+from fer_search.study.mutation import MutationSampler
+from fer_search.study.samplers import PerTrialSampler
+
+RANGES = [
+    CategoricalDistribution(["adamw", "sgd"]),
+    FloatDistribution(0.1, 0.6),
+    FloatDistribution(1e-5, 1e-2, log=True),
+    FloatDistribution(0.0, 1.0, step=0.25),
+    IntDistribution(0, 5),
+    IntDistribution(32, 512, step=32),
+    IntDistribution(1, 1000, log=True),
+]
+
+
+@given(st.sampled_from(RANGES), st.integers(0, 2**32 - 1))
+def test_what_is_mutated_stays_within_its_range(spread, seed):
+    rng = np.random.default_rng(seed)
+    value = RandomValue(seed).of(spread)
+    near = mutation._mutated(value, spread, rng)
+    assert spread._contains(spread.to_internal_repr(near))
+    assert type(near) is type(value)
+
+
+class RandomValue:
+    def __init__(self, seed):
+        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+
+    def of(self, spread):
+        return self._study.ask({"x": spread}).params["x"]
+
+
+@pytest.mark.parametrize(
+    ("spread", "value", "scale", "width"),
+    [
+        (FloatDistribution(0, 10), 5.0, float, 10),
+        (FloatDistribution(1e-4, 1e4, log=True), 1.0, math.log, math.log(1e8)),
+        (IntDistribution(0, 1000), 500, float, 1000),
+    ],
+)
+def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, width):
+    rng = np.random.default_rng(0)
+    near = [scale(mutation._mutated(value, spread, rng)) for _ in range(2000)]
+    assert statistics.mean(near) == pytest.approx(scale(value), abs=0.02 * width)
+    # 0.2, less the ends that are cut off
+    assert statistics.stdev(near) == pytest.approx(0.195 * width, rel=0.05)
+
+
+def test_both_ends_of_a_range_in_steps_are_as_likely_as_the_rest():
+    rng = np.random.default_rng(0)
+    drawn = collections.Counter(
+        mutation._mutated(1, IntDistribution(0, 2), rng) for _ in range(3000)
+    )
+    assert drawn[0] == pytest.approx(drawn[2], rel=0.15)
+    assert drawn[1] > drawn[0] > 0
+
+
+X = FloatDistribution(0, 100)
+
+
+def study_of(scores, direction="maximize", states=None):
+    """Trials whose `x` says which one it is."""
+    study = optuna.create_study(direction=direction)
+    for number, score in enumerate(scores):
+        state = (states or {}).get(number, TrialState.COMPLETE)
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, params={"x": float(number)}, distributions={"x": X},
+                value=score if state == TrialState.COMPLETE else None,
+            )
+        )  # fmt: skip
+    return study
+
+
+def parents(study, n=700):
+    """How often each trial is the parent of one more, where nothing changes; None if none is."""
+    chosen = collections.Counter()
+    more = optuna.trial.create_trial(state=TrialState.RUNNING)
+    more.number = len(study.trials)
+    for seed in range(n):
+        sampler = MutationSampler(seed)
+        sampler.infer_relative_search_space(study, more)
+        value = sampler.sample_independent(study, more, "x", X)
+        chosen[int(value) if value == int(value) else None] += 1
+    return chosen
+
+
+@pytest.fixture
+def unchanged(monkeypatch):
+    monkeypatch.setattr(mutation, "_CHANGED", 0.0)
+
+
+@pytest.mark.parametrize(("direction", "best"), [("maximize", (3, 1, 2)), ("minimize", (0, 4, 2))])
+def test_the_best_three_are_the_parents_and_some_trials_have_none(unchanged, direction, best):
+    chosen = parents(study_of([0.1, 0.4, 0.3, 0.5, 0.2], direction))
+    assert set(chosen) == {*best, None}
+    first, second, third = (chosen[number] for number in best)
+    assert first / second == pytest.approx(2, rel=0.3)
+    assert second / third == pytest.approx(2, rel=0.4)
+    assert chosen[None] == pytest.approx(70, rel=0.3)
+
+
+def test_failed_trials_are_no_parents(unchanged):
+    chosen = parents(study_of([0.1, None], states={1: TrialState.FAIL}), n=60)
+    assert set(chosen) == {0, None}
+
+
+def test_running_ones_are_as_long_as_none_has_a_score(unchanged):
+    study = optuna.create_study(sampler=MutationSampler(0))
+    study.enqueue_trial({"x": 1.0})
+    study.ask().suggest_float("x", 0, 100)
+    assert 1 in parents(study, n=20)
+
+
+def test_a_value_outside_the_range_of_now_is_drawn_anew(unchanged):
+    study = study_of([0.1])  # at 0
+    study.sampler = MutationSampler(3)
+    assert 5 <= study.ask().suggest_float("x", 5, 100) <= 100
+
+
+def test_about_a_quarter_of_the_parameters_change():
+    names = [f"x{n}" for n in range(2000)]
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial(dict.fromkeys(names, 0.5))
+    for seed in (0, 1):
+        study.sampler = MutationSampler(seed)
+        trial = study.ask()
+        values = [trial.suggest_float(name, 0, 1) for name in names]
+        study.tell(trial, 1.0)
+    assert statistics.mean(value != 0.5 for value in values) == pytest.approx(0.25, abs=0.03)
+
+
+def test_without_good_points_the_first_trials_are_random():
+    def n_near(after_good_ones):
+        sampler = PerTrialSampler("mutation", 1, after_good_ones=after_good_ones)
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        study.enqueue_trial({"x": 0.5})
+        near = 0
+        for _ in range(10):
+            trial = study.ask()
+            near += trial.suggest_float("x", 0, 1) == 0.5
+            study.tell(trial, 0.0 if trial.number else 1.0)
+        return near
+
+    assert n_near(after_good_ones=True) > 3
+    assert n_near(after_good_ones=False) == 1, "the point itself"
