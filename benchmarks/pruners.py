@@ -96,7 +96,7 @@ def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Cur
             sys.exit(f"{file} keeps curves of another search: {kept['search']}")
     curves: list[Curve] = kept["curves"]
     splits = prepare(search)
-    sampler = PerTrialSampler(search.sampler, search.seed, after_good_ones=True)
+    sampler = PerTrialSampler("mutation", search.seed, after_good_ones=True)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for point in known_good(search):
         study.enqueue_trial(point)

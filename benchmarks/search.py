@@ -64,7 +64,7 @@ def main() -> None:
     space = {
         "data": measure.absolute(options.data), "weights": weights, "backbones": backbones,
         "image_sizes": options.image_sizes, "limit": options.limit or (2000 if quick else 6000),
-        "epochs": options.epochs or (8 if quick else 20), "trials": 100_000,
+        "epochs": options.epochs or (8 if quick else 20), "trials": 100_000, "sampler": "mutation",
     }  # fmt: skip
     curves: dict[str, list[Curve]] = {name: [] for name in options.only.split(",")}
     failures = []

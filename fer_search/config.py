@@ -32,7 +32,7 @@ POOLINGS = ("avg", "max", "flatten")
 BATCH_NORMS = ("stage", "frozen", "trainable")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "plateau")
-SAMPLERS = ("mutation", "tpe", "random", "qmc", "gp")
+SAMPLERS = ("auto", "mutation", "tpe", "random", "qmc", "gp")
 PRUNERS = ("asha", "hyperband", "median", "none")
 SOURCES = ("fer2013", "synthetic")
 ORIGINAL, CLEANED = FACES = ("original", "cleaned")
@@ -128,7 +128,9 @@ class SearchConfig(Request):
         description="earlier study of the same storage and data; its best trials are tried first",
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field(
-        "mutation", description=f"how parameters are proposed: {', '.join(SAMPLERS)}"
+        AUTO,
+        description=f"how parameters are proposed: {', '.join(SAMPLERS)}; auto = mutation where a "
+        "study begins with points known to be good, else tpe",
     )
     pruner: Annotated[str, one_of(PRUNERS)] = Field(
         "asha", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"

@@ -236,5 +236,5 @@ def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared,
     _, study_run, children = run_tree()
     assert {child.info.status for child in children} == {"FINISHED"}
     # The first known-good point is made for long searches, the second one for such as this.
-    assert max(child.data.metrics["val_macro_f1"] for child in children) >= 0.2  # chance: 0.04
+    assert max(child.data.metrics["val_macro_f1"] for child in children) >= 0.2  # guessing: 0.14
     assert 0 < study_run.data.metrics["test_macro_f1"] < 1

@@ -68,7 +68,7 @@ def test_a_refusal_is_one_message_without_a_traceback_and_status_2():
     done = run("search", "--trials", "many", "--sampler", "dice")
     assert done.returncode == 2
     assert "trials=many" in done.stderr
-    assert "known: mutation, tpe, random" in done.stderr
+    assert "known: auto, mutation, tpe, random" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -329,8 +329,8 @@ def test_a_champion_made_by_hand_keeps_the_previous_one_made_by_hand(client, stu
 @pytest.mark.parametrize(
     ("name", "version", "said"),
     [
-        ("nobody", "challenger", "there is no registered model 'nobody'.*models: .*few"),
-        ("nobody", "1", "there is no registered model 'nobody'.*models: .*few"),
+        ("nobody", "challenger", "no version of a registered model 'nobody'; other models: .*few"),
+        ("nobody", "1", "no version of a registered model 'nobody'; other models: .*few"),
         ("few", "9", "'few' has no version 9; versions: 1"),
         ("few", "best", "'few' has no alias 'best'; versions: 1"),
     ],

@@ -1,15 +1,15 @@
 """Proposals near the best trials: a few parameters change, a little.
 
-What PriorBand (Mallik et al., NeurIPS 2023, https://arxiv.org/abs/2306.12370) does around its
-incumbent. A search of fifty trials over twenty parameters is too short to learn where all of them
-belong; it is long enough to walk there from points that are known to be good. How often and how far
-was measured on real trainings: docs/decisions/first-points.md.
+After PriorBand (Mallik et al., NeurIPS 2023, https://arxiv.org/abs/2306.12370), which mutates its
+incumbent so. A search of fifty trials over twenty parameters is too short to learn where each of
+them belongs; it is long enough to walk there from points that are known to be good. What this
+brings on real trainings is in docs/decisions/first-points.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-_RANGES = (IntDistribution, FloatDistribution)
-
 _CHANGED = 0.25
-"""Share of a parent's parameters that are drawn anew."""
+"""Share of a parent's parameters that are drawn anew; at least one is another then."""
 
 _DEVIATION = 0.2
 """Of what is drawn from the parent's value, as a share of the range (of its logarithm's)."""
@@ -52,13 +50,17 @@ class MutationSampler(BaseSampler):
         self._random = RandomSampler(seed=seed)
         self._n_random = n_random
         self._parent: Mapping[str, Any] = {}
+        self._changed: Container[str] = ()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Choose the parent; every parameter is then mutated by itself."""
+        """Choose the parent, and what of it changes; parameters are asked for one by one."""
         if trial.number >= self._n_random and self._rng.random() >= _RANDOM:
-            self._parent = self._chosen(study)
+            parent = self._chosen(study)
+            if parent:
+                self._parent = parent.params
+                self._changed = self._some(parent.distributions)
         return {}
 
     def sample_relative(
@@ -75,15 +77,15 @@ class MutationSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The parent's value or one near it; any value where there is no parent to follow."""
-        value = self._parent.get(param_name)
-        if param_name not in self._parent or not _is_within(value, param_distribution):
+        if param_name not in self._parent:
             return self._random.sample_independent(study, trial, param_name, param_distribution)
-        if self._rng.random() >= _CHANGED:
+        value = _allowed(self._parent[param_name], param_distribution)
+        if param_name not in self._changed:
             return value
-        return _mutated(value, param_distribution, self._rng)
+        return _allowed(_mutated(value, param_distribution, self._rng), param_distribution)
 
-    def _chosen(self, study: optuna.Study) -> Mapping[str, Any]:
-        """Parameters of one of the best; of those that are running as long as none has a score."""
+    def _chosen(self, study: optuna.Study) -> FrozenTrial | None:
+        """One of the best; of those that are running as long as none has a score."""
         begun = [t for t in study.get_trials(deepcopy=False) if t.params]
         scored = [t for t in begun if t.state == TrialState.COMPLETE]
         scored.sort(
@@ -91,30 +93,42 @@ class MutationSampler(BaseSampler):
         )
         best = (scored or [t for t in begun if t.state == TrialState.RUNNING])[: len(_WEIGHTS)]
         if not best:
-            return {}
+            return None
         weights = np.array(_WEIGHTS[: len(best)])
-        return best[self._rng.choice(len(best), p=weights / weights.sum())].params
+        return best[self._rng.choice(len(best), p=weights / weights.sum())]
 
-
-def _is_within(value: Any, spread: BaseDistribution) -> bool:
-    """Ranges of a foreign HyperModel can change from trial to trial."""
-    if isinstance(spread, _RANGES):
-        return bool(spread.low <= value <= spread.high)
-    return True
+    def _some(self, spreads: Mapping[str, BaseDistribution]) -> Sequence[str]:
+        """Names to mutate: a choice that is drawn anew is the same again one time in so many."""
+        names = [name for name, spread in sorted(spreads.items()) if not spread.single()]
+        others = {
+            name: 1 - 1 / len(spread.choices)
+            for name, spread in spreads.items()
+            if isinstance(spread, CategoricalDistribution)
+        }
+        some = [name for name in names if self._rng.random() < _CHANGED * others.get(name, 1)]
+        return some or list(self._rng.permutation(names)[:1])
 
 
 def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> Any:
-    """Any choice; of a range, a normal around `value`, cut off at its ends."""
+    """Another choice; of a range, a normal around `value`, cut off at its ends."""
     if isinstance(spread, CategoricalDistribution):
-        return spread.choices[rng.integers(len(spread.choices))]
-    assert isinstance(spread, _RANGES)  # there is no other kind
+        others = [choice for choice in spread.choices if choice != value] or spread.choices
+        return others[rng.integers(len(others))]
+    assert isinstance(spread, (IntDistribution, FloatDistribution))  # there is no other kind
     scale, back = (math.log, math.exp) if spread.log else (float, float)
     half = (spread.step or 0) / 2  # the ends of a range in steps are as likely as the rest
     low, high = scale(spread.low - half), scale(spread.high + half)
     while not low <= (drawn := rng.normal(scale(value), _DEVIATION * (high - low))) <= high:
         pass
-    near = back(drawn)
+    return back(drawn)
+
+
+def _allowed(value: Any, spread: BaseDistribution) -> Any:
+    """The nearest value that is allowed: a foreign HyperModel may change a range by and by."""
+    if isinstance(spread, CategoricalDistribution):
+        return value
+    assert isinstance(spread, (IntDistribution, FloatDistribution))
     if spread.step:
-        near = spread.low + round((near - spread.low) / spread.step) * spread.step
-    near = min(max(near, spread.low), spread.high)
-    return int(near) if isinstance(spread, IntDistribution) else near
+        value = spread.low + round((value - spread.low) / spread.step) * spread.step
+    value = min(max(value, spread.low), spread.high)
+    return int(value) if isinstance(spread, IntDistribution) else float(value)

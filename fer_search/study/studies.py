@@ -13,7 +13,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from fer_search.config import SearchConfig
+from fer_search.config import AUTO, SearchConfig
 from fer_search.errors import HyperModelError, StoreError
 from fer_search.results import TrialPoint
 from fer_search.study import leases
@@ -109,18 +109,21 @@ def create_study(
 
     Args:
         storage: Where.
-        search: Its settings, complete: a name, and image sizes resolved.
+        search: Its settings: a name, image sizes resolved; `sampler=auto` is resolved here.
         facts: What must be the same on resume and what workers need: digests, the study run.
         first: To try before the known-good points.
     """
     study = optuna.create_study(
         study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
     )
+    points = [*first, *((KNOWN, point) for point in known_good(search))]
+    if search.sampler == AUTO:
+        search = search.model_copy(update={"sampler": "mutation" if points else "tpe"})
     record = dict(facts) | {
         "search": search.to_params(),
         "opened": time.time(),
         "space": fingerprint(declare(search)),
-        "first": [*first, *((KNOWN, point) for point in known_good(search))],
+        "first": points,
     }
     study.set_user_attr(_RECORD, record)
     made = Study(storage, study, record)

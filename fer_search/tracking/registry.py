@@ -74,10 +74,11 @@ def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
     if found is None:
         known = client.search_model_versions(f"name = '{name}'")
         if not known:
-            names = ", ".join(model.name for model in client.search_registered_models()) or "none"
+            others = [m.name for m in client.search_registered_models() if m.name != name]
+            names = ", ".join(others) or "none"
             raise StoreError(
-                f"there is no registered model {name!r} with versions; registered models: {names}",
-                hint="name one of these with registered_model=…, or run a search, which makes one",
+                f"there is no version of a registered model {name!r}; other models: {names}",
+                hint="run a search, which registers versions, or name another registered_model=…",
             )
         numbers = ", ".join(sorted((str(each.version) for each in known), key=int))
         wanted = f"version {version}" if version.isdigit() else f"alias {version!r}"

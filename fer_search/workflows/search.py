@@ -63,13 +63,17 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     settings = found.search.resumed_by(config) if found else _named(config)
     earlier = None if found else earlier_study(storage, settings)
     say(_beginning(storage, found, settings, config))
-    PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
+    settings.insist_on_both_or_none()
+    if settings.sampler != AUTO:
+        PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     client = store.connect()
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
     launcher = launcher_of(settings, client, device, standby)
     if settings.image_sizes == AUTO:
         settings = settings.model_copy(update={"image_sizes": device.image_sizes})
+    if found:
+        found.check_space()
     _check_networks(settings)
     splits = prepare(settings)
     say(summary(splits.report))
@@ -106,12 +110,13 @@ def _beginning(
     """Whether a study is new, which a mistyped name is too; or how far it is."""
     name = f"Study {settings.study}"
     if found is None:
-        like = difflib.get_close_matches(asked.study, study_names(storage), n=3)
+        known = study_names(storage) if asked.study != AUTO else []
+        like = difflib.get_close_matches(asked.study, known, n=3)
         return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
     done, default = n_finished(found.points()), _DEFAULT_TRIALS
-    own = "All other settings are its own"
+    own = "Its own settings hold unless others are asked for"
     if asked.trials == default != settings.trials:
-        own = f"All settings are its own (trials={default}, the default, means as before)"
+        own += f" (trials={default}, the default, means as before)"
     if done < settings.trials:
         return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
     return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
@@ -154,12 +159,12 @@ def _resumed(
     """Check that a study can go on as it began, and mark the run that MLflow opened for this.
 
     Raises:
-        InputError: If data, space or tracking store are others than the study's.
+        InputError: If data or tracking store are others than the study's.
     """
-    study.check_space()
     check_data(study, splits)
     study_run = StudyRun.of(client, study.name, study.facts["run_id"])
-    if (before := study_run.tags.get("backend", device.backend)) != device.backend:
+    before = study_run.tags.get("backend", device.backend)
+    if before != device.backend and n_finished(study.points()) < settings.trials:
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
     study.resume(settings)
     if store.is_launched():

@@ -35,9 +35,13 @@ RANGES = [
 def test_what_is_mutated_stays_within_its_range(spread, seed):
     rng = np.random.default_rng(seed)
     value = RandomValue(seed).of(spread)
-    near = mutation._mutated(value, spread, rng)
+    near = mutated(value, spread, rng)
     assert spread._contains(spread.to_internal_repr(near))
     assert type(near) is type(value)
+
+
+def mutated(value, spread, rng):
+    return mutation._allowed(mutation._mutated(value, spread, rng), spread)
 
 
 class RandomValue:
@@ -58,7 +62,7 @@ class RandomValue:
 )
 def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, width):
     rng = np.random.default_rng(0)
-    near = [scale(mutation._mutated(value, spread, rng)) for _ in range(2000)]
+    near = [scale(mutated(value, spread, rng)) for _ in range(2000)]
     assert statistics.mean(near) == pytest.approx(scale(value), abs=0.02 * width)
     # 0.2, less the ends that are cut off
     assert statistics.stdev(near) == pytest.approx(0.195 * width, rel=0.05)
@@ -66,11 +70,10 @@ def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, wi
 
 def test_both_ends_of_a_range_in_steps_are_as_likely_as_the_rest():
     rng = np.random.default_rng(0)
-    drawn = collections.Counter(
-        mutation._mutated(1, IntDistribution(0, 2), rng) for _ in range(3000)
-    )
-    assert drawn[0] == pytest.approx(drawn[2], rel=0.15)
-    assert drawn[1] > drawn[0] > 0
+    drawn = collections.Counter(mutated(1, IntDistribution(0, 2), rng) for _ in range(3000))
+    # Each end is 0.2 to 0.6 of a range of 3 away from the middle, of whose normal it has a fifth.
+    assert drawn[0] == pytest.approx(600, rel=0.15)
+    assert drawn[2] == pytest.approx(600, rel=0.15)
 
 
 X = FloatDistribution(0, 100)
@@ -105,7 +108,7 @@ def parents(study, n=700):
 
 @pytest.fixture
 def unchanged(monkeypatch):
-    monkeypatch.setattr(mutation, "_CHANGED", 0.0)
+    monkeypatch.setattr(MutationSampler, "_some", lambda sampler, spreads: ())
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", (3, 1, 2)), ("minimize", (0, 4, 2))])
@@ -125,15 +128,57 @@ def test_failed_trials_are_no_parents(unchanged):
 
 def test_running_ones_are_as_long_as_none_has_a_score(unchanged):
     study = optuna.create_study(sampler=MutationSampler(0))
-    study.enqueue_trial({"x": 1.0})
-    study.ask().suggest_float("x", 0, 100)
-    assert 1 in parents(study, n=20)
+    for at in (1.0, 2.0):
+        study.enqueue_trial({"x": at})
+        last = study.ask()
+        last.suggest_float("x", 0, 100)
+    assert {1, 2} <= set(parents(study, n=40))
+    study.tell(last, 1.0)
+    assert set(parents(study, n=40)) == {2, None}
 
 
-def test_a_value_outside_the_range_of_now_is_drawn_anew(unchanged):
-    study = study_of([0.1])  # at 0
-    study.sampler = MutationSampler(3)
-    assert 5 <= study.ask().suggest_float("x", 5, 100) <= 100
+@pytest.mark.parametrize(
+    ("value", "spread", "allowed"),
+    [
+        (4, IntDistribution(0, 9, step=3), 3),
+        (9, IntDistribution(0, 8, step=4), 8),
+        (1, IntDistribution(2, 8), 2),
+        (0.3, FloatDistribution(0, 1, step=0.25), 0.25),
+        (2.0, FloatDistribution(0, 1), 1.0),
+        ("a", CategoricalDistribution(["a", "b"]), "a"),
+    ],
+)
+def test_a_value_that_the_range_of_now_does_not_have_becomes_the_nearest(
+    unchanged, monkeypatch, value, spread, allowed
+):
+    monkeypatch.setattr(mutation, "_RANDOM", 0.0)
+    study = optuna.create_study()
+    trial = optuna.trial.create_trial(
+        params={"x": value}, distributions={"x": CategoricalDistribution([value])}, value=1.0
+    )
+    study.add_trial(trial)
+    sampler = MutationSampler(0)
+    trial.number = 1
+    sampler.infer_relative_search_space(study, trial)
+    given = sampler.sample_independent(study, trial, "x", spread)
+    assert given == allowed
+    assert type(given) is type(allowed)
+
+
+@pytest.mark.parametrize(
+    "spreads",
+    [{"a": X}, {"a": CategoricalDistribution([0, 256, 512])}, {"a": RANGES[0], "b": RANGES[2]}],
+)
+def test_a_child_is_never_its_parent_again(monkeypatch, spreads):
+    monkeypatch.setattr(mutation, "_RANDOM", 0.0)
+    study = optuna.create_study()
+    parent = study.ask(spreads)
+    study.tell(parent, 1.0)
+    for seed in range(50):
+        study.sampler = MutationSampler(seed)
+        child = study.ask(spreads)
+        study.tell(child, state=TrialState.FAIL)
+        assert child.params != parent.params
 
 
 def test_about_a_quarter_of_the_parameters_change():
@@ -152,11 +197,11 @@ def test_without_good_points_the_first_trials_are_random():
     def n_near(after_good_ones):
         sampler = PerTrialSampler("mutation", 1, after_good_ones=after_good_ones)
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        study.enqueue_trial({"x": 0.5})
+        study.enqueue_trial({"x": 0.5, "y": 0.5})
         near = 0
         for _ in range(10):
             trial = study.ask()
-            near += trial.suggest_float("x", 0, 1) == 0.5
+            near += 0.5 in (trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1))
             study.tell(trial, 0.0 if trial.number else 1.0)
         return near
 

@@ -23,11 +23,12 @@ def tried(study, x, score, state):
         study.tell(trial, state=state)
 
 
+@pytest.mark.parametrize(("name", "n", "share"), [("mutation", 100, 0.5), ("tpe", 12, 0.7)])
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING])
-def test_what_a_trial_has_reached_counts_however_far_it_is(state):
+def test_what_a_trial_has_reached_counts_however_far_it_is(state, name, n, share):
     proposed = []
-    for seed in range(12):
-        sampler = PerTrialSampler("tpe", seed, after_good_ones=True)
+    for seed in range(n):
+        sampler = PerTrialSampler(name, seed, after_good_ones=True)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         tried(study, GOOD, 0.5, state)
         tried(study, WEAK, 0.2, TrialState.COMPLETE)
@@ -35,7 +36,7 @@ def test_what_a_trial_has_reached_counts_however_far_it_is(state):
             tried(study, between, 0.1, TrialState.COMPLETE)
         proposed.append(study.ask().suggest_float("x", 0, 1))
     near = [abs(x - GOOD) < abs(x - WEAK) for x in proposed]
-    assert statistics.mean(near) > 0.7
+    assert statistics.mean(near) > share
 
 
 def test_the_study_itself_stays_as_it_is():

@@ -5,7 +5,7 @@ import numpy as np
 import optuna
 import pytest
 
-from fer_search.config import BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig
+from fer_search.config import AUTO, BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig
 from fer_search.errors import ConfigError
 from fer_search.study import samplers
 from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
@@ -24,7 +24,7 @@ def draw(search, n=30, sampler=None):
 
 
 def test_the_catalogues_have_the_names_of_the_config():
-    assert tuple(samplers.SAMPLERS) == SAMPLERS
+    assert (AUTO, *samplers.SAMPLERS) == SAMPLERS
     assert tuple(samplers.PRUNERS) == PRUNERS
 
 
@@ -41,7 +41,7 @@ def test_gp_without_pytorch_is_refused_with_the_mend():
     assert "requirements-gp.txt" in refusal.value.hint
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_every_sampler_gives_valid_trials(name):
     sampler = make_sampler(name, seed=3)
     configs = [config for _, config in draw(FULL, 25, sampler)]
@@ -49,7 +49,7 @@ def test_every_sampler_gives_valid_trials(name):
     assert len({str(config) for config in configs}) == 25
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_the_same_seed_gives_the_same_suggestions(name):
     def drawn(seed):
         sampler = make_sampler(name, seed)

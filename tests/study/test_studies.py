@@ -389,7 +389,7 @@ def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
 
 def test_changing_one_fact_keeps_what_others_changed():
     study, other = fresh(trials=3), reopened()
-    other.resume(make(trials=9))
+    other.resume(other.search.model_copy(update={"trials": 9}))
     study.change(seconds_used=5.0)
     assert reopened().search.trials == 9
 

@@ -34,6 +34,7 @@ def beginning(found, asked, **settings):
 def test_a_name_that_was_mistyped_is_told_of(asked, said):
     begun("two")
     begun("fer-20261126-101010")
+    begun("auto-1")
     settings = SearchConfig(study="fer-20261126-101112" if asked == AUTO else asked)
     assert _beginning(open_storage(URL), None, settings, SearchConfig(study=asked)) == said
 
@@ -41,7 +42,7 @@ def test_a_name_that_was_mistyped_is_told_of(asked, said):
 def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
     study = begun("s", trials=3, finished=1)
     said = beginning(study, "s", trials=3)
-    assert said == "Study s goes on: 1 of 3 trials are finished. All other settings are its own."
+    assert said.startswith("Study s goes on: 1 of 3 trials are finished. Its own settings hold")
     assert "(trials=50, the default, means as before)" in beginning(study, "s")
 
 
