@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -179,10 +180,13 @@ class SearchConfig(Request):
         """Make relative paths absolute, as meant from `directory`.
 
         Raises:
-            ConfigError: If `data` or `weights` names neither a known source nor an existing path.
+            ConfigError: If `data` or `weights` names neither a known source nor an existing path,
+                or the sampler's package is missing.
         """
         if self.study == AUTO:
             self.insist_on_both_or_none()
+        if self.sampler == "gp":
+            insist_on_torch()
         values = self.to_params()
         if self.storage.startswith("sqlite"):
             scheme, _, path = self.storage.partition(":///")
@@ -263,6 +267,19 @@ DEMO: Mapping[str, Any] = {
 def weights_for(backbone: str, weights: str) -> str:
     """Put the name of the backbone where `weights` says `{backbone}`."""
     return weights.replace("{backbone}", backbone)
+
+
+def insist_on_torch() -> None:
+    """Refuse `sampler=gp` where PyTorch is missing, on which Optuna's process runs.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            "sampler=gp needs PyTorch, which is not installed",
+            hint="pip install -r requirements-gp.txt, and mlflow run … --env-manager local",
+        )
 
 
 def _existing(path: Path, name: str, known: Iterable[str]) -> Path:

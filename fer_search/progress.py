@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fer_search.results import TrialPoint, best_of, n_finished
+from fer_search.results import TrialPoint, best_of, main_parameters, n_finished
 from fer_search.retention import Verdict
 
 T = TypeVar("T")
@@ -96,9 +96,9 @@ class Progress:
                 yield self._at(point, epochs)
             yield from (self._at(point, epoch) for epoch in sorted(point.curve) if epoch > epochs)
         if point.state not in ("RUNNING", state):
-            value = "" if point.value is None else f" with macro-F1 {point.value:.4f}"
-            ended = f"trial {point.number} {point.state.lower()}{value}"
-            yield f"{ended} · {self._done(points)} · {self._times(points)}"
+            ended = f"trial {point.number} {point.state.lower()}{_verdict(point)}"
+            after = "" if self._live else f" · {self._done(points)} · {self._times(points)}"
+            yield ended + after
 
     def _done(self, points: Sequence[TrialPoint]) -> str:
         counts = [
@@ -148,25 +148,16 @@ def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
     ranked = sorted(complete, key=lambda point: (-(point.value or 0), point.number))[:n]
     begun = sum(point.state != "WAITING" for point in points)  # points to try first wait, too
     table = Table(title=f"Top {len(ranked)} of {begun} trials, on validation")
-    for column in (
-        "trial",
-        "macro-F1",
-        "accuracy",
-        "epochs",
-        "backbone",
-        "image size",
-        "optimizer",
-    ):
-        table.add_column(column, justify="right")
+    parameters = main_parameters(ranked)
+    for column in ("trial", "macro-F1", "accuracy", "epochs", *parameters):
+        table.add_column(column.replace("_", " "), justify="right")
     for point in ranked:
         table.add_row(
             str(point.number),
             f"{point.value:.4f}",
             f"{point.accuracy:.4f}" if point.accuracy is not None else "",
             str(point.epochs),
-            str(point.params.get("backbone", "")),
-            str(point.params.get("image_size", "")),
-            str(point.params.get("optimizer", "")),
+            *(_cell(point.params.get(name, "")) for name in parameters),
         )
     return table
 
@@ -195,6 +186,10 @@ def space(title: str, verdicts: Sequence[Verdict]) -> Table:
     return table
 
 
+def _cell(value: float | int | str | bool) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _stage(point: TrialPoint) -> tuple[str, int]:
     """What must change for a line to be worth printing: the state, or the last epoch."""
     return point.state, point.epochs
@@ -202,6 +197,13 @@ def _stage(point: TrialPoint) -> tuple[str, int]:
 
 def _name(point: TrialPoint) -> str:
     return f"trial {point.number} {point.params.get('backbone', '')}".rstrip()
+
+
+def _verdict(point: TrialPoint) -> str:
+    if point.value is None:
+        return ""
+    of_what = "its stored model has" if point.state == "COMPLETE" else "the last epoch had"
+    return f": {of_what} macro-F1 {point.value:.4f}"
 
 
 def _score(point: TrialPoint, epoch: int) -> list[str]:

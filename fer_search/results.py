@@ -271,6 +271,12 @@ def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
     return max(complete, key=lambda point: (point.value, -point.number), default=None)
 
 
+def main_parameters(points: Sequence[TrialPoint]) -> list[str]:
+    """Names of parameters for a column each: ours, or the first ones of a foreign HyperModel."""
+    names = list(dict.fromkeys(name for point in points for name in point.params))
+    return [n for n in ("backbone", "image_size", "optimizer") if n in names] or names[:4]
+
+
 def n_finished(points: Sequence[TrialPoint]) -> int:
     """Number of trials that count towards what a study shall hold: complete and pruned ones."""
     return sum(point.state in ("COMPLETE", "PRUNED") for point in points)

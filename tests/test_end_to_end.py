@@ -159,6 +159,7 @@ def test_a_finished_study_goes_on_under_the_same_run():
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")
     assert late.returncode == 0, late.stdout
     assert "The time is up" in late.stdout
+    assert re.search(r"Search on: .* --study=s --timeout=\d+\n", late.stdout)
 
 
 @pytest.mark.long

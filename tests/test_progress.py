@@ -47,7 +47,7 @@ def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
         "though it had ended by then"
     )
     assert lines[3].startswith(
-        "trial 0 complete with macro-F1 0.2000 · 1 of 3 trials · best macro-F1 0.2000 (trial 0)"
+        "trial 0 complete: its stored model has macro-F1 0.2000 · 1 of 3 trials · best macro-F1"
     )
     assert lines[4] == "trial 1 vgg16 · started"
     assert lines[5] == "trial 1 vgg16 · epoch 1 of 2 · macro-F1 0.0500"
@@ -91,9 +91,9 @@ def test_in_a_terminal_every_trial_that_has_ended_keeps_a_line(monkeypatch):
             shown.update(points)
     text = console.export_text()
     for ended in (
-        "trial 0 complete with macro-F1 0.2000 ·",
-        "trial 1 pruned with macro-F1 0.0500 ·",
-        "trial 2 fail ·",
+        "trial 0 complete: its stored model has macro-F1 0.2000\n",
+        "trial 1 pruned: the last epoch had macro-F1 0.0500\n",
+        "trial 2 fail\n",
     ):
         assert text.count(ended) == 1
 

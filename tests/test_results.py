@@ -11,6 +11,7 @@ from fer_search.results import (
     TrialPoint,
     best_of,
     differing,
+    main_parameters,
     training_is_over,
 )
 
@@ -118,6 +119,17 @@ def test_parameters_that_differ_come_by_importance_then_by_how_many_trials_have_
     other = TrialPoint(number=9, state="PRUNED", value=0.1, params={"same": 2}, curve={})
     assert differing([*points, other], {"weighty": 0.5}) == ["weighty", "often", "mixed", "rare"]
     assert differing([other], {}) == []
+
+
+def test_a_foreign_hypermodel_has_columns_of_its_own():
+    def point(**params):
+        return TrialPoint(number=0, state="COMPLETE", value=0.1, params=params, curve={})
+
+    assert main_parameters([point(dropout=0.1, optimizer="sgd", backbone="tiny")]) == [
+        "backbone", "optimizer",
+    ]  # fmt: skip
+    assert main_parameters([point(filters=8), point(rate=0.1)]) == ["filters", "rate"]
+    assert main_parameters([]) == []
 
 
 def test_intervals_are_those_of_resampled_pictures():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from optuna.pruners import (
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from fer_search.errors import ConfigError
+from fer_search.config import insist_on_torch
 from fer_search.study.mutation import MutationSampler
 
 
@@ -77,11 +76,7 @@ def _gp(seed: int, number: int) -> BaseSampler:
     Raises:
         ConfigError: If PyTorch, on which Optuna's process runs, is missing.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "sampler=gp needs PyTorch, which is not installed",
-            hint="pip install -r requirements-gp.txt, and mlflow run … --env-manager local",
-        )
+    insist_on_torch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return GPSampler(seed=trial_seed(seed, number), independent_sampler=_random(seed, number))

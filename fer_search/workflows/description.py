@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fer_search.results import TrialPoint, best_of
+from fer_search.reporting.wording import value
+from fer_search.results import TrialPoint, best_of, main_parameters
 
 _MOST = 5
 """Trials in the table."""
@@ -42,15 +43,15 @@ def page(
 def _table(points: Sequence[TrialPoint], links: str) -> str:
     complete = [point for point in points if point.state == "COMPLETE"]
     ranked = sorted(complete, key=lambda point: (-(point.value or 0), point.number))[:_MOST]
-    names = ("trial", "macro-F1", "accuracy", "epochs", "backbone", "optimizer")
+    parameters = main_parameters(ranked)
+    names = ("trial", "macro-F1", "accuracy", "epochs", *parameters)
     rows = [
         (
             _link(point, links),
             f"{point.value:.4f}",
             "" if point.accuracy is None else f"{point.accuracy:.4f}",
             max(point.curve, default=0),
-            point.params.get("backbone", ""),
-            point.params.get("optimizer", ""),
+            *(value(point.params.get(name)) for name in parameters),
         )
         for point in ranked
     ]

@@ -44,7 +44,9 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     if best is None:
         raise StudyStopped(
             f"no trial was completed: {dict(count(points))}",
-            hint="resume with more trials=…, or start a study with pruner=none",
+            hint="resume with a larger timeout=…"
+            if timed_out
+            else "resume with more trials=…, or start a study with pruner=none",
         )
     if MODEL_TAG not in study_run.existing(str(best.run_id)).tags:
         raise StudyStopped(

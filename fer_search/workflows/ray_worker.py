@@ -59,7 +59,7 @@ class Cluster:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(
-                f"ray_address={address}: {str(error).strip().splitlines()[0]}",
+                f"ray_address={address}: {_first_sentence(error)}",
                 hint="start a cluster (`ray start --head`), or name the address of a running one",
             ) from error
         stop_on_signals()  # Ray has put its own handlers in their place
@@ -124,6 +124,11 @@ def _insist_on_an_answer(address: str) -> None:
     host, found, port = address.removeprefix("ray://").rpartition(":")
     if found:
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _first_sentence(error: Exception) -> str:
+    """The others are on options of Ray's own."""
+    return str(error).strip().splitlines()[0].partition(". ")[0]
 
 
 def _work(options: Sequence[str]) -> tuple[int, str]:

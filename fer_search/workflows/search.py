@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import difflib
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fer_search import runtime
 from fer_search.config import AUTO, NONE, RAY, SearchConfig, weights_for
@@ -21,7 +23,6 @@ from fer_search.processes import Launch
 from fer_search.progress import say
 from fer_search.results import n_finished
 from fer_search.study import foreign
-from fer_search.study.samplers import PerTrialSampler
 from fer_search.study.studies import (
     RDBStorage,
     Study,
@@ -64,8 +65,6 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     earlier = None if found else earlier_study(storage, settings)
     say(_beginning(storage, found, settings, config))
     settings.insist_on_both_or_none()
-    if settings.sampler != AUTO:
-        PerTrialSampler(settings.sampler, settings.seed)  # refuses if a package is missing
     client = store.connect()
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
@@ -101,7 +100,8 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
         timed_out = run_trials(study, study_run, launcher, config.storage)
         standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
-    _say_what_next(study, study_run, launch, address, score)
+    more = _more(study, timed_out=timed_out)
+    _say_what_next(study, study_run, launch, address, more, score)
 
 
 def _beginning(
@@ -116,7 +116,9 @@ def _beginning(
     done, default = n_finished(found.points()), _DEFAULT_TRIALS
     own = "Its own settings hold unless others are asked for"
     if asked.trials == default != settings.trials:
-        own += f" (trials={default}, the default, means as before)"
+        own += f" (trials={default} is the default, hence means as before)"
+    if 0 < settings.timeout <= (used := found.facts["seconds_used"]):
+        own += f". But {used:.0f} s of timeout={settings.timeout:g} are used: ask for more"
     if done < settings.trials:
         return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
     return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
@@ -207,8 +209,21 @@ def _where(search: SearchConfig) -> dict[str, str]:
     return {"launcher": search.launcher, "ray_address": search.ray_address}
 
 
+def _more(study: Study, *, timed_out: bool) -> dict[str, Any]:
+    """What to ask for so that a study goes on: as much again."""
+    if timed_out:
+        return {"timeout": 2 * math.ceil(study.facts["seconds_used"])}
+    trials = 2 * max(study.search.trials, n_finished(study.points()))
+    return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
+
+
 def _say_what_next(
-    study: Study, study_run: StudyRun, launch: Launch, address: Mapping[str, str], score: str
+    study: Study,
+    study_run: StudyRun,
+    launch: Launch,
+    address: Mapping[str, str],
+    more: Mapping[str, Any],
+    score: str,
 ) -> None:
     commands = {
         "Compare the runs": store.address(study_run.client),
@@ -219,12 +234,7 @@ def _say_what_next(
         name = study.search.registered_model
         promote = launch.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
-    search = study.search
-    trials = 2 * max(search.trials, n_finished(study.points()))
-    if trials == _DEFAULT_TRIALS:  # which would mean as before
-        trials += 1
-    more = launch.command("search", **address, **_where(search), trials=trials)
-    commands["Search on"] = more
+    commands["Search on"] = launch.command("search", **address, **_where(study.search), **more)
     say()
     for what, command in commands.items():
         say(f"{what + ':':20}{command}")

@@ -4,14 +4,14 @@ import pytest
 
 from fer_search.config import AUTO, SearchConfig
 from fer_search.study.studies import create_study, open_storage
-from fer_search.workflows.search import _beginning
+from fer_search.workflows.search import _beginning, _more
 
 URL = "sqlite:///o.db"
 
 
 def begun(name, trials=2, finished=0):
     settings = SearchConfig(study=name, trials=trials, backbones="tiny", image_sizes="48")
-    study = create_study(open_storage(URL), settings, {"run_id": "r"})
+    study = create_study(open_storage(URL), settings, {"run_id": "r", "seconds_used": 0.0})
     for _ in range(finished):
         trial = study.take()
         trial.prune()
@@ -43,7 +43,19 @@ def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
     study = begun("s", trials=3, finished=1)
     said = beginning(study, "s", trials=3)
     assert said.startswith("Study s goes on: 1 of 3 trials are finished. Its own settings hold")
-    assert "(trials=50, the default, means as before)" in beginning(study, "s")
+    assert "(trials=50 is the default, hence means as before)" in beginning(study, "s")
+
+
+def test_a_study_whose_time_is_up_says_so():
+    study = begun("s")
+    study.change(seconds_used=20.4, search=study.search.to_params() | {"timeout": "20"})
+    assert "But 20 s of timeout=20 are used: ask for more" in beginning(study, "s")
+    assert _more(study, timed_out=True) == {"timeout": 42}
+
+
+@pytest.mark.parametrize(("trials", "more"), [(3, 6), (25, 51)])
+def test_more_trials_are_never_the_default_which_would_mean_as_before(trials, more):
+    assert _more(begun("s", trials=trials), timed_out=False) == {"trials": more}
 
 
 def test_a_complete_study_does_not_go_on():
