@@ -3,11 +3,11 @@
     KERAS_BACKEND=jax python -m benchmarks.gpu [--quick] [--json FILE] [--sizes 48,96,128]
 
 `ours` is `train` as trials run it, with augmentation, metrics and checkpoints; `native_torch` is
-PyTorch by hand on one batch in memory, with channels_last, autocast and torch.compile. `in two` is
-what two trials at once on the same device come to together. Then a trial of 20 epochs is split
-into training and the rest, and last comes a search as a person would start it, 50 trials of at most
-20 epochs; `--only rates,trial` leaves parts out. It runs on a CPU, too, where small sizes show that
-it works.
+PyTorch by hand on one batch in memory, with channels_last, autocast, torch.compile and CUDA graphs.
+`in two` is what two trials at once on the same device come to together. Then a trial of 20 epochs
+is split into training and the rest, and last comes a search as a person would start it, 50 trials
+of at most 20 epochs; `--only rates,trial` leaves parts out. It runs on a CPU, too, where small
+sizes show that it works.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def main() -> None:
             print(rows[-1], flush=True)
             place = f"gpu.{task.backbone}.{task.image_size}"
             numbers |= {f"{place}.{name}": value for name, value in row.items()}
+            measure.keep(numbers, options.json)  # a row takes minutes, and GPUs are taken away
         shown = measure.table(["images/s", *row], rows)
         measure.close("On this device", shown, numbers, options.json)
     if "trial" in parts:
@@ -103,9 +104,10 @@ def main() -> None:
 
 def _rates(task: Task, turns: int) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
-        ours, torch, another = (  # one after the other, for they time kernels as they compile
-            stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")
-        )
+        loops = [stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")]
+        for loop in loops:  # one after the other, for they time kernels as they compile
+            print(f"{task.backbone}, {task.image_size} px: {loop.rate():.0f}/s so far", flush=True)
+        ours, torch, another = loops
         rates = measure.in_turn({"ours": ours.rate, "native_torch": torch.rate}, turns)
         together = []
         for _ in range(turns):

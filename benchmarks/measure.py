@@ -67,6 +67,11 @@ def close(title: str, shown: str, numbers: Mapping[str, float], file: Path | Non
         file: None to write nothing.
     """
     print(f"\n{title}, {datetime.date.today()}: {machine()}\n\n{shown}", flush=True)
+    keep(numbers, file)
+
+
+def keep(numbers: Mapping[str, float], file: Path | None) -> None:
+    """Write numbers as `close` does, before the benchmark has ended."""
     if file:
         before = json.loads(file.read_text()) if file.is_file() else {}
         known = {name: each if math.isfinite(each) else None for name, each in numbers.items()}

@@ -2,7 +2,8 @@
 
     python -m benchmarks.loops.NAME BACKBONE DEPTH BATCH_SIZE DATA LIMIT IMAGE_SIZE
 
-For every line that it reads it trains a little more and prints how many pictures a second it did.
+Each imports and gets its data, and then, for every line that it reads, trains a little and prints
+how many pictures a second it did; the first time it compiles.
 """
 
 from __future__ import annotations
@@ -38,11 +39,16 @@ class Task:
         return cls(backbone, int(depth), int(batch_size), data, int(limit), int(image_size))
 
 
-def answer(rate: float) -> None:
-    """Print a measurement and wait until the next is asked for; ends the process after the last."""
-    print(f"rate {rate}", flush=True)
+def wait() -> None:
+    """Wait until a measurement is asked for; ends the process after the last."""
     if not sys.stdin.readline():
         sys.exit()
+
+
+def answer(rate: float) -> None:
+    """Print a measurement and wait."""
+    print(f"rate {rate}", flush=True)
+    wait()
 
 
 class Loop:
@@ -55,7 +61,6 @@ class Loop:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
         )
-        self.read()  # the first one compiles
 
     def __enter__(self) -> Self:
         return self
@@ -88,4 +93,7 @@ class Loop:
 def running(names: list[str], task: Task) -> Iterator[dict[str, Loop]]:
     """Loops by name, all ready to be measured."""
     with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(Loop(name, task)) for name in names}
+        loops = {name: stack.enter_context(Loop(name, task)) for name in names}
+        for loop in loops.values():
+            loop.rate()
+        yield loops

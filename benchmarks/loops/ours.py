@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.loops import Task, answer
+from benchmarks.loops import Task, answer, wait
 from fer_search import runtime
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
@@ -35,6 +35,7 @@ def main() -> None:
         patience=10_000,
     )
     features.DEEPEST = -1  # what frozen stages save is the business of `benchmarks.features`
+    wait()
     with tempfile.TemporaryDirectory() as folder:
         train(
             config,

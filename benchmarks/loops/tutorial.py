@@ -10,7 +10,7 @@ import keras
 from keras import layers
 from PIL import Image
 
-from benchmarks.loops import Task, answer
+from benchmarks.loops import Task, answer, wait
 from fer_search import runtime
 from fer_search.config import SearchConfig
 from fer_search.data.preparation import prepare
@@ -49,6 +49,7 @@ def main() -> None:
         )
         model = _network(task)
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        wait()
         model.fit(faces, epochs=10_000, callbacks=[Turns(task)], verbose=0)
 
 
