@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from fer_search.results import TrialPoint
+from fer_search.trial_points import TrialPoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fer_search.results import TrialPoint, best_of, main_parameters, n_finished
 from fer_search.retention import Verdict
+from fer_search.trial_points import TrialPoint, best_of, main_parameters, n_finished
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
@@ -96,7 +96,7 @@ class Progress:
                 yield self._at(point, epochs)
             yield from (self._at(point, epoch) for epoch in sorted(point.curve) if epoch > epochs)
         if point.state not in ("RUNNING", state):
-            ended = f"trial {point.number} {point.state.lower()}{_verdict(point)}"
+            ended = f"trial {point.number} {_verdict(point)}"
             after = "" if self._live else f" · {self._done(points)} · {self._times(points)}"
             yield ended + after
 
@@ -200,10 +200,12 @@ def _name(point: TrialPoint) -> str:
 
 
 def _verdict(point: TrialPoint) -> str:
-    if point.value is None:
-        return ""
+    """How it ended, and with what."""
+    if point.state == "FAIL":
+        return f"failed: {point.reason}"
     of_what = "its stored model has" if point.state == "COMPLETE" else "the last epoch had"
-    return f": {of_what} macro-F1 {point.value:.4f}"
+    score = "" if point.value is None else f": {of_what} macro-F1 {point.value:.4f}"
+    return point.state.lower() + score
 
 
 def _score(point: TrialPoint, epoch: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What comes up: the numbers of an epoch, of an evaluation and of a whole trial.
+"""What comes up: the numbers of an epoch, of an evaluation and of a whole training.
 
 Numpy only. One definition of every metric serves validation, test and reports alike; the tests
 hold it against scikit-learn.
@@ -227,72 +227,10 @@ class TrialResult:
         return self.validation.macro_f1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrialPoint:
-    """What a study knows of one trial, for progress and figures."""
-
-    number: int
-    state: str
-    """COMPLETE, PRUNED, FAIL, WAITING, or RUNNING while a live process trains it."""
-    value: float | None
-    """Validation macro-F1: of the stored model if complete, of the last epoch if pruned."""
-    params: Mapping[str, float | int | str | bool]
-    """Searched parameters by their names in the space; those of other branches are missing."""
-    curve: Mapping[int, float]
-    """Validation macro-F1 by epoch."""
-    accuracy: float | None = None
-    """Validation accuracy of the stored model, if complete."""
-    run_id: str | None = None
-    """MLflow run, once the trial has one."""
-    failure: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """`failure.kind` and `failure.message` of a failed trial."""
-    progress: Sequence[int] | None = None
-    """Epoch, batch and batches per epoch of a running trial."""
-    started: float | None = None
-    """When it was taken, in seconds since the epoch; None while it waits."""
-    ended: float | None = None
-    """When it was told; None before."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that were trained and reported."""
-        return max(self.curve, default=0)
-
-
 def f1_of(confusion: np.ndarray) -> np.ndarray:
     """F1 of every emotion from counts of (true, predicted), shape (…, 7, 7) to (…, 7)."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     return _ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1))
-
-
-def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
-    """The completed trial with the highest value, the earliest of equals; None if there is none."""
-    complete = [point for point in points if point.state == "COMPLETE" and point.value is not None]
-    return max(complete, key=lambda point: (point.value, -point.number), default=None)
-
-
-def main_parameters(points: Sequence[TrialPoint]) -> list[str]:
-    """Names of parameters for a column each: ours, or the first ones of a foreign HyperModel."""
-    names = list(dict.fromkeys(name for point in points for name in point.params))
-    return [n for n in ("backbone", "image_size", "optimizer") if n in names] or names[:4]
-
-
-def n_finished(points: Sequence[TrialPoint]) -> int:
-    """Number of trials that count towards what a study shall hold: complete and pruned ones."""
-    return sum(point.state in ("COMPLETE", "PRUNED") for point in points)
-
-
-def differing(points: Sequence[TrialPoint], importances: Mapping[str, float]) -> list[str]:
-    """Parameters that differ between completed trials.
-
-    The most important ones come first, then those that most trials have.
-    """
-    having: dict[str, list[float | int | str | bool]] = {}
-    for point in points:
-        for name, value in point.params.items() if point.state == "COMPLETE" else ():
-            having.setdefault(name, []).append(value)
-    names = [name for name, values in having.items() if len(set(values)) > 1]
-    return sorted(names, key=lambda name: (-importances.get(name, 0), -len(having[name])))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

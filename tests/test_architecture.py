@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"data", "runtime", "gate", "retention"},
     {"comparison", "cost"},
-    {"results"},
+    {"results", "trial_points"},
     {"trial_config", "command_config"},
     {"config", "processes", "compilation"},
     {"settings"},

@@ -1,7 +1,7 @@
 import pytest
 
 from fer_search.cost import best_so_far, cost_of, pruning, seconds_at_work
-from fer_search.results import TrialPoint
+from fer_search.trial_points import TrialPoint
 
 
 def trial(number, state, value, n_epochs, started=None, ended=None):

@@ -15,7 +15,8 @@ from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
 from fer_search.figures.embedding import embedded
 from fer_search.figures.parallel import parallel_coordinates
-from fer_search.results import EpochMetrics, Evaluation, TrialPoint
+from fer_search.results import EpochMetrics, Evaluation
+from fer_search.trial_points import TrialPoint
 
 OF_TRIALS = [
     study_figures.optimization_history,

@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 
 from fer_search import progress
-from fer_search.results import TrialPoint
 from fer_search.retention import StoredModel, Verdict, Version
+from fer_search.trial_points import TrialPoint
 
 
 def point(number, state, curve=(), value=None, **more):
@@ -30,7 +30,11 @@ STORY = [
     [point(0, "RUNNING", [0.1], progress=(2, 5, 10))],
     [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "RUNNING")],
     [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "PRUNED", [0.05], 0.05)],
-    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "PRUNED", [0.05], 0.05), point(2, "FAIL")],
+    [
+        point(0, "COMPLETE", [0.1, 0.2], 0.2),
+        point(1, "PRUNED", [0.05], 0.05),
+        point(2, "FAIL", failure={"failure.message": "the loss became\nNaN"}),
+    ],
 ]
 
 
@@ -53,7 +57,7 @@ def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
     assert lines[5] == "trial 1 vgg16 · epoch 1 of 2 · macro-F1 0.0500"
     assert "2 of 3 trials (1 pruned)" in lines[6]
     assert lines[7] == "trial 2 vgg16 · started"
-    assert "(1 pruned, 1 failed)" in lines[8]
+    assert lines[8].startswith("trial 2 failed: the loss became NaN · 2 of 3 trials (1 pruned, 1 ")
     assert len(lines) == 9
 
 
@@ -93,7 +97,7 @@ def test_in_a_terminal_every_trial_that_has_ended_keeps_a_line(monkeypatch):
     for ended in (
         "trial 0 complete: its stored model has macro-F1 0.2000\n",
         "trial 1 pruned: the last epoch had macro-F1 0.0500\n",
-        "trial 2 fail\n",
+        "trial 2 failed: the loss became NaN\n",
     ):
         assert text.count(ended) == 1
 

@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from fer_search.errors import StoreError
-from fer_search.results import EpochMetrics, TrialPoint
+from fer_search.results import EpochMetrics
 from fer_search.tracking import aliases, commands, monitor, registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
+from fer_search.trial_points import TrialPoint
 
 
 @pytest.fixture(scope="module")

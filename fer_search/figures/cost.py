@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fer_search.cost import best_so_far, pruning
 from fer_search.figures import style
 from fer_search.figures.study import NOTHING
-from fer_search.results import TrialPoint
+from fer_search.trial_points import TrialPoint
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 _STATES = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fer_search.figures import scales, style
 from fer_search.figures.study import NOTHING
-from fer_search.results import TrialPoint, best_of, differing
+from fer_search.trial_points import TrialPoint, best_of, differing
 
 MOST = 8
 """Parameters, the most important ones."""

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from fer_search.figures import scales, style
-from fer_search.results import TrialPoint, best_of, differing
+from fer_search.trial_points import TrialPoint, best_of, differing
 
 NOTHING = "no completed trial yet"
 

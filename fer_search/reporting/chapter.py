@@ -21,7 +21,7 @@ from fer_search.reporting import tables
 from fer_search.reporting.findings import Findings, Tested
 from fer_search.reporting.tables import Fact, Table
 from fer_search.reporting.wording import share
-from fer_search.results import differing
+from fer_search.trial_points import differing
 
 MISTAKES = 24
 _SLICES = 12

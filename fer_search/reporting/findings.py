@@ -14,7 +14,8 @@ import numpy as np
 from fer_search.config import SearchConfig
 from fer_search.cost import seconds_at_work
 from fer_search.data.splits import Splits
-from fer_search.results import EpochMetrics, Evaluation, TrialPoint, best_of
+from fer_search.results import EpochMetrics, Evaluation
+from fer_search.trial_points import TrialPoint, best_of
 
 _BACKEND = "tensorflow"
 """Keras's own default."""

@@ -18,13 +18,11 @@ from fer_search.reporting.wording import (
     share,
     value,
 )
-from fer_search.results import TrialPoint, differing
+from fer_search.trial_points import TrialPoint, differing
 
 TOP = 10
 _PARAMETERS = 4
 """Columns for parameters in the table of the best trials."""
-_LONGEST_REASON = 400
-"""Characters of a failure's message that are shown."""
 _STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -189,12 +187,8 @@ def failures(findings: Findings) -> Table:
     trials: dict[tuple[str, str], list[int]] = {}
     for point in findings.points:
         if point.state == "FAIL":
-            message = point.failure.get("failure.message", "no reason was recorded")
-            reason = " ".join(message.split())
-            if len(reason) > _LONGEST_REASON:  # anywhere: a path or a list may be one long word
-                reason = reason[: _LONGEST_REASON - 2] + " …"
             kind = point.failure.get("failure.kind", MISSING).replace("_", " ")
-            trials.setdefault((kind, reason), []).append(point.number)
+            trials.setdefault((kind, point.reason), []).append(point.number)
     rows = [
         (kind, reason, ", ".join(map(str, numbers)))
         for (kind, reason), numbers in sorted(trials.items(), key=lambda item: -len(item[1]))

@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial
 
 from fer_search.config import AUTO, SearchConfig
 from fer_search.errors import HyperModelError, StoreError
-from fer_search.results import TrialPoint
 from fer_search.study import leases
 from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.importances import importances_of
@@ -23,6 +22,7 @@ from fer_search.study.queue import Queue
 from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
 from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, look
+from fer_search.trial_points import TrialPoint
 
 _RECORD = "fer_search"
 KNOWN = "known-good"

@@ -17,9 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, ViewType
 
 from fer_search.errors import StoreError
-from fer_search.results import EpochMetrics, TrialPoint
+from fer_search.results import EpochMetrics
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
+from fer_search.trial_points import TrialPoint
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fer_search.reporting.wording import value
-from fer_search.results import TrialPoint, best_of, main_parameters
+from fer_search.trial_points import TrialPoint, best_of, main_parameters
 
 _MOST = 5
 """Trials in the table."""

@@ -13,13 +13,14 @@ from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
 from fer_search.model.training import evaluate
 from fer_search.progress import console, say, top_trials
-from fer_search.results import Evaluation, TrialPoint, best_of, n_finished
+from fer_search.results import Evaluation
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.studies import Study
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
+from fer_search.trial_points import TrialPoint, best_of, n_finished
 from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"

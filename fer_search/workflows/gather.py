@@ -16,10 +16,11 @@ from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import InputError
 from fer_search.reporting.findings import Findings, Tested
-from fer_search.results import EpochMetrics, Evaluation, TrialPoint, best_of
+from fer_search.results import EpochMetrics, Evaluation
 from fer_search.study.studies import Study
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
+from fer_search.trial_points import TrialPoint, best_of
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import time
 from fer_search import spool
 from fer_search.config import WorkerConfig
 from fer_search.progress import Progress
-from fer_search.results import n_finished
 from fer_search.study.studies import Study
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
+from fer_search.trial_points import n_finished
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.finish import count, log_counts
 from fer_search.workflows.launcher import Launcher

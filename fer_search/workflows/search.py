@@ -21,7 +21,6 @@ from fer_search.model import backbones
 from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
 from fer_search.progress import say
-from fer_search.results import n_finished
 from fer_search.study import foreign
 from fer_search.study.studies import (
     RDBStorage,
@@ -36,6 +35,7 @@ from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
+from fer_search.trial_points import n_finished
 from fer_search.workflows.description import page
 from fer_search.workflows.finish import VERSION_TAG, finish
 from fer_search.workflows.launcher import launcher_of

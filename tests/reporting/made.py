@@ -3,7 +3,8 @@
 import numpy as np
 
 from fer_search.reporting.findings import Tested
-from fer_search.results import Evaluation, TrialPoint
+from fer_search.results import Evaluation
+from fer_search.trial_points import TrialPoint
 
 HOSTILE = '<script>alert(1)</script> & "quoted" {{ 6 * 7 }}'
 

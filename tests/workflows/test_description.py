@@ -1,4 +1,4 @@
-from fer_search.results import TrialPoint
+from fer_search.trial_points import TrialPoint
 from fer_search.workflows.description import page
 
 
