@@ -27,7 +27,7 @@ from fer_search.command_config import (
     PromotionConfig,
     ReportConfig,
 )
-from fer_search.config import AUTO, DEMO, RAY, SearchConfig, WorkerConfig
+from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
 from fer_search.processes import (
     STOPPED,
@@ -38,6 +38,7 @@ from fer_search.processes import (
     stop_with,
 )
 from fer_search.settings import spelled
+from fer_search.workflows.local_worker import shares_to_expect
 from fer_search.workflows.standby import Standby
 
 _Run = Callable[[Any, Launch], None]
@@ -126,8 +127,7 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, launch: Launch) -> None:
     anchored = config.anchored(launch.directory)
-    is_wanted = config.launcher != RAY and config.workers in (AUTO, "1")
-    with Standby(is_wanted=is_wanted) as standby:
+    with Standby(shares_to_expect(config)) as standby:
         with _quiet_import():
             from fer_search.workflows.search import search
 

@@ -208,7 +208,8 @@ def killed_with_all_at_once(process):
 def test_however_a_search_is_stopped_it_ends_as_an_undisturbed_one(search, undisturbed):
     process, reported = search(), 0
     for stop in (interrupted, told_to_stop, killed, killed_with_all_at_once):
-        mid_trial(process, after=reported)
+        (worker,) = mid_trial(process, after=reported)
+        assert "fer_search.workflows.standby" in worker.cmdline(), "it did not import meanwhile"
         reported = epochs_reported()
         stop(process)
         resume = re.findall(r"resume it after a stop:\n\s+python -m fer_search (.+)", output())[-1]

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_search.config import WorkerConfig
+from fer_search.config import AUTO, RAY, SearchConfig, WorkerConfig
 from fer_search.processes import environment_with_package
 from fer_search.runtime import nvidia_gpus
-from fer_search.workflows.standby import Standby
+from fer_search.workflows.standby import Share, Standby
 
 
 class LocalWorker:
@@ -22,7 +22,7 @@ class LocalWorker:
         place: Its number among the workers of the search.
         n: How many they are.
         log: File to which it prints, after what is there.
-        standby: The process that becomes the worker, if it is still there.
+        standby: Has the process that becomes the worker, if one with its share is there.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class LocalWorker:
         self._log = log
         with log.open("ab") as file:
             self._log_from = file.tell()
-        options = config.to_options()
-        self._process = standby.begin(options, log) or _start(options, share(place, n), log)
+        mine = (config.to_options(), share(place, n), log)
+        self._process = standby.begin(*mine) or _start(*mine)
 
     def status(self) -> int | None:
         """See `crew.Worker`."""
@@ -57,13 +57,11 @@ class LocalWorker:
             self._process.wait()
 
 
-def _start(
-    options: Sequence[str], environment: dict[str, str], log: Path
-) -> subprocess.Popen[bytes]:
+def _start(options: Sequence[str], share: Share, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "fer_search", "worker", *options],
-            env=environment_with_package() | environment,
+            env=environment_with_package() | share,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -71,7 +69,27 @@ def _start(
         )
 
 
-def share(place: int, n: int) -> dict[str, str]:
+def shares_to_expect(search: SearchConfig) -> list[Share]:
+    """The shares of the workers that a request will probably start on this machine.
+
+    Args:
+        search: What was asked for; a study that goes on may have other workers.
+
+    Returns:
+        One at least, and at most as many as there are processors beside the search's own.
+    """
+    if search.launcher == RAY:
+        return []
+    n = number(search, len(nvidia_gpus()) * search.trials_per_gpu)
+    return [share(place, n) for place in range(min(n, max(1, (os.cpu_count() or 1) - 1)))]
+
+
+def number(search: SearchConfig, room: int) -> int:
+    """How many workers, at least one, a search asks for where there is room for so many."""
+    return max(1, room) if search.workers == AUTO else int(search.workers)
+
+
+def share(place: int, n: int) -> Share:
     """The environment of one of `n` workers that share this machine.
 
     A GPU for each in turn, so that several share one if they are more; without GPUs, a part of the

@@ -52,7 +52,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     Args:
         config: What was asked for, paths absolute.
         launch: Who asks; for the commands that are printed.
-        standby: What can become the worker.
+        standby: What can become the workers.
 
     Raises:
         InputError: If something asked for is impossible; nothing has been changed then.

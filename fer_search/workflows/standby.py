@@ -1,7 +1,7 @@
-"""A worker that is started before it is known what it shall work on.
+"""Workers that are started before it is known what they shall work on.
 
-A search imports TensorFlow, MLflow and the rest before it can open a study, and its worker does so,
-too, before it can take a trial. With a worker on standby both do it at the same time.
+A search imports TensorFlow, MLflow and the rest before it can open a study, and its workers do so,
+too, before they can take a trial. With workers on standby all do it at the same time.
 """
 
 from __future__ import annotations
@@ -18,62 +18,74 @@ from typing import Any, Self
 
 from fer_search.processes import environment_with_package
 
+Share = dict[str, str]
+"""What tells a worker its part of the machine, in its environment, before it imports."""
+
 
 class Standby:
-    """A process that imports what a worker needs, and waits for its command line.
+    """Processes that import what a worker needs, and wait for their command lines.
 
-    It is started with the context and ends with it, unless it has become a worker by then. If this
-    process is killed, it ends by itself.
+    They are started with the context and end with it, unless they have become workers by then. If
+    this process is killed, they end by themselves.
 
     Args:
-        is_wanted: False for none, where it could not become a worker.
+        shares: One for each.
     """
 
-    def __init__(self, *, is_wanted: bool = True) -> None:
-        self._is_wanted = is_wanted
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, shares: Sequence[Share] = ()) -> None:
+        self._shares = shares
+        self._waiting: list[tuple[Share, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
-        if self._is_wanted:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, "worker"],  # the last for who looks at processes
-                env=environment_with_package(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._waiting = [(share, _start(share)) for share in self._shares]
         return self
 
     def __exit__(self, *_: object) -> None:
         self.dismiss()
 
     def dismiss(self) -> None:
-        """End it, if it has not become a worker."""
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-        self._process = None
+        """End those that have not become workers."""
+        while self._waiting:
+            _, process = self._waiting.pop()
+            process.kill()
+            process.communicate()
 
-    def begin(self, options: Sequence[str], log: Path) -> subprocess.Popen[bytes] | None:
-        """Let it do the command `worker` in this process's environment; it is the caller's then.
+    def begin(
+        self, options: Sequence[str], share: Share, log: Path
+    ) -> subprocess.Popen[bytes] | None:
+        """Let one do the command `worker` in this process's environment; it is the caller's then.
 
         Args:
             options: Of the command.
+            share: The part of the machine that it must have been told.
             log: File to which it prints, after what is there.
 
         Returns:
-            The process; None if there is none any more: it is at work, was dismissed, or died.
+            The process; None if none with this share waits any more: all are at work or were
+            dismissed, or it died.
         """
-        process, self._process = self._process, None
-        if process is None or process.stdin is None:
+        mine = next((one for one in self._waiting if one[0] == share), None)
+        if mine is None:
             return None
-        order = json.dumps(
-            {"options": options, "log": str(log), "environment": environment_with_package()}
-        )
+        self._waiting.remove(mine)
+        _, process = mine
+        environment = environment_with_package() | share
+        order = json.dumps({"options": options, "log": str(log), "environment": environment})
+        assert process.stdin
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(order.encode())
         return process if process.poll() is None else None
+
+
+def _start(share: Share) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, "worker"],  # the last for who looks at processes
+        env=environment_with_package() | share,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def main() -> None:

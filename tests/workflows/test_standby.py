@@ -1,6 +1,5 @@
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +8,21 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from fer_search.config import SearchConfig
+from fer_search.config import SearchConfig, WorkerConfig
 from fer_search.processes import environment_with_package
-from fer_search.runtime import Device
+from fer_search.runtime import Device, Gpu
+from fer_search.workflows import local_worker
 from fer_search.workflows.launcher import launcher_of
+from fer_search.workflows.local_worker import shares_to_expect
 from fer_search.workflows.standby import Standby
 
 DEVICE = Device(name="CPU", is_gpu=False, backend="jax", precision="float32", n_gpus=0)
 
 
 def started(standby):
-    assert standby._process.poll() is None
-    return psutil.Process(standby._process.pid)
+    ((_, process),) = standby._waiting
+    assert process.poll() is None
+    return psutil.Process(process.pid)
 
 
 def ends(process):
@@ -37,11 +39,12 @@ def test_it_becomes_a_worker_that_prints_into_its_log(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     log = tmp_path / "worker-0.log"
     log.write_text("before\n")
-    with Standby() as standby:
+    with Standby([{}]) as standby:
         monkeypatch.delenv("MLFLOW_RUN_ID")  # the search has adopted it
-        began = standby.begin(["--study=none", f"--storage=sqlite:///{tmp_path}/optuna.db"], log)
+        options = ["--study=none", f"--storage=sqlite:///{tmp_path}/optuna.db"]
+        began = standby.begin(options, {}, log)
         assert began.wait(60) == 2
-        assert standby.begin([], log) is None
+        assert standby.begin([], {}, log) is None
     printed = log.read_text()
     assert printed.startswith("before\nError: there is no study 'none'")
     assert client.get_run(run.info.run_id).data.tags.keys() == run.data.tags.keys(), (
@@ -50,20 +53,20 @@ def test_it_becomes_a_worker_that_prints_into_its_log(tmp_path, monkeypatch):
 
 
 def test_none_is_started_where_none_is_wanted():
-    with Standby(is_wanted=False) as standby:
-        assert standby._process is None
-        assert standby.begin([], Path("never")) is None
+    with Standby(shares_to_expect(SearchConfig(launcher="ray"))) as standby:
+        assert not standby._waiting
+        assert standby.begin([], {}, Path("never")) is None
 
 
 def test_it_ends_with_the_context():
-    with Standby() as standby:
+    with Standby([{}]) as standby:
         process = started(standby)
     assert ends(process)
 
 
 def test_a_worker_outlives_the_context(tmp_path):
-    with Standby() as standby:
-        began = standby.begin([], tmp_path / "worker-0.log")
+    with Standby([{}]) as standby:
+        began = standby.begin([], {}, tmp_path / "worker-0.log")
     assert began.poll() is None
     began.kill()
     began.wait()
@@ -73,7 +76,9 @@ def test_a_worker_outlives_the_context(tmp_path):
 def test_it_ends_when_its_search_is_killed():
     code = (
         "import time; from fer_search.workflows.standby import Standby\n"
-        "with Standby() as standby: print(standby._process.pid, flush=True); time.sleep(60)"
+        "with Standby([{}]) as standby:\n"
+        "    print(standby._waiting[0][1].pid, flush=True)\n"
+        "    time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code],
@@ -87,14 +92,51 @@ def test_it_ends_when_its_search_is_killed():
 
 
 def test_one_that_has_died_is_not_begun(tmp_path):
-    with Standby() as standby:
-        os.kill(standby._process.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, standby._process.pid, os.WEXITED | os.WNOWAIT)
-        assert standby.begin([], tmp_path / "worker-0.log") is None
-
-
-def test_several_workers_are_told_their_share_before_they_import():
-    with Standby() as standby:
+    with Standby([{}]) as standby:
         process = started(standby)
-        launcher_of(SearchConfig(data="synthetic", workers="2"), None, DEVICE, standby)
-        assert ends(process)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert standby.begin([], {}, tmp_path / "worker-0.log") is None
+
+
+def test_a_worker_was_told_its_share_before_it_imported(tmp_path):
+    shares = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "5"}]
+    with Standby(shares) as standby:
+        assert standby.begin([], {"OMP_NUM_THREADS": "4"}, tmp_path / "log") is None
+        began = standby.begin([], shares[1], tmp_path / "log")
+        assert psutil.Process(began.pid).environ()["OMP_NUM_THREADS"] == "5"
+    began.kill()
+    began.wait()
+
+
+def test_a_plain_search_expects_one_worker_with_all_of_the_machine(monkeypatch):
+    monkeypatch.setattr(local_worker, "nvidia_gpus", list)
+    assert shares_to_expect(SearchConfig()) == [{}]
+    assert shares_to_expect(SearchConfig(workers="auto")) == [{}]
+
+
+def test_no_more_wait_than_there_are_processors_beside_the_search(monkeypatch):
+    monkeypatch.setattr(local_worker, "nvidia_gpus", list)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert shares_to_expect(SearchConfig(workers="4")) == [local_worker.share(0, 4)] * 4
+    assert len(shares_to_expect(SearchConfig(workers="20"))) == 7
+
+
+def test_gpus_are_dealt_out_in_turn(monkeypatch):
+    gpus = [Gpu(0, "H100", (9, 0)), Gpu(3, "H100", (9, 0))]
+    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # none is here
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    shares = shares_to_expect(SearchConfig(workers="auto", trials_per_gpu="2"))
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "3", "0", "3"]
+
+
+def test_those_that_are_too_many_end_when_the_workers_have_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_worker, "nvidia_gpus", list)
+    config = WorkerConfig(study="none", storage=f"sqlite:///{tmp_path}/optuna.db")
+    with Standby([{}, {}]) as standby:
+        processes = [psutil.Process(process.pid) for _, process in standby._waiting]
+        launch = launcher_of(SearchConfig(data="synthetic"), MlflowClient(), DEVICE, standby)
+        crew = launch(config, tmp_path)
+        assert [process.is_running() for process in processes] == [True, False]
+        crew.stop()
+    assert ends(processes[0])
