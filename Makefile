@@ -2,18 +2,19 @@
 PYTHON ?= python
 MINUTES ?= 10
 SEED ?= 1
+PARALLEL = -n logical --maxprocesses 4 --dist worksteal
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 test: ## The fast tests, one to two minutes
-	$(PYTHON) -m pytest -n 2 --dist worksteal
+	$(PYTHON) -m pytest $(PARALLEL)
 
 test-ci: ## Those, and all with real processes and signals that take less than two minutes
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not long" --durations=15
+	$(PYTHON) -m pytest $(PARALLEL) -m "not long" --durations=15
 
 test-all: ## All tests: chaos and Ray, too, and real FER2013 where FER_SHARED or ../shared has it
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow or not slow" --durations=15
+	$(PYTHON) -m pytest $(PARALLEL) -m "slow or not slow" --durations=15
 
 lint: ## Format, lint and types
 	$(PYTHON) -m ruff format --check .

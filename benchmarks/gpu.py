@@ -57,6 +57,7 @@ def main() -> None:
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         sys.exit(f"--only={options.only}: no part is {unknown.pop()}, expected of {PARTS}")
+    runtime.configure()  # before a network is built
     limit = options.limit or (8192 if options.quick else 28_709)
     backbones, sizes = options.backbones.split(","), list(map(int, options.sizes.split(",")))
     tasks = [
