@@ -319,10 +319,15 @@ def test_one_epoch_is_drawn_as_points():
 @pytest.mark.parametrize(("n_pictures", "n_variations"), [(1, 1), (7, 3), (3, 0)])
 def test_augmentation_shows_every_variation(n_pictures, n_variations):
     originals = np.zeros((n_pictures, 48, 48), np.uint8)
-    augmented = np.full((n_variations, n_pictures, 48, 48), 300.0)
+    augmented = np.full((n_variations, n_pictures, 48, 48), 100.0)
     figure = trial_figures.augmentation(originals, augmented, np.arange(n_pictures))
     assert png(figure)
-    assert sum(len(axes.images) for axes in figure.axes) == n_pictures * (1 + n_variations)
+    ((sheet,),) = (axes.images for axes in figure.axes)
+    pixels, counts = np.unique(sheet.get_array(), return_counts=True)
+    shown = dict(zip(pixels, counts, strict=True))
+    assert shown.get(0) == n_pictures * 48 * 48
+    assert shown.get(100, 0) == n_variations * n_pictures * 48 * 48
+    assert set(shown) <= {0, 100, 255}, "between them is white"
     assert {"What the network saw", "original", *EMOTIONS[:n_pictures]} <= words(figure)
 
 
