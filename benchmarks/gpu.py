@@ -83,6 +83,7 @@ def main() -> None:
             rows.append([f"{task.backbone}, {task.image_size} px", *split.values()])
             place = f"gpu.{task.backbone}.trial"
             numbers |= {f"{place}.{name}": value for name, value in split.items()}
+            measure.keep(numbers, options.json)
         shown = measure.table([f"a trial of {options.epochs} epochs, s", *split], rows)
         measure.close("A trial", shown, numbers, options.json)
     if "search" not in parts:
@@ -106,7 +107,7 @@ def main() -> None:
 def _rates(task: Task, turns: int) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         loops = [stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")]
-        for loop in loops:  # one after the other, for they time kernels as they compile
+        for loop in loops:  # they compile one after the other, for they time kernels as they do
             print(f"{task.backbone}, {task.image_size} px: {loop.rate():.0f}/s so far", flush=True)
         ours, torch, another = loops
         rates = measure.in_turn({"ours": ours.rate, "native_torch": torch.rate}, turns)

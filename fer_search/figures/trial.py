@@ -192,12 +192,12 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
     axes = figure.subplots()  # one, for each axes takes ten milliseconds to draw
     framed = np.pad(pictures, ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
     sheet = framed.swapaxes(1, 2).reshape(n_rows * (height + _GAP), -1)[:-_GAP, :-_GAP]
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    middles = (np.arange(n_pictures) * (width + _GAP) + width / 2, [EMOTIONS[n] for n in labels])
-    axes.set_xticks(*middles, fontsize=10, color=style.INK)
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    columns = np.arange(n_pictures) * (width + _GAP) + (width - 1) / 2
+    axes.set_xticks(columns, [EMOTIONS[label] for label in labels], fontsize=10, color=style.INK)
     said = ("original", "as trained")[:n_rows]
-    lines = np.arange(len(said)) * (height + _GAP) + height / 2
-    axes.set_yticks(lines, said, rotation=90, va="center", fontsize=10, color=style.INK)
+    rows = np.arange(len(said)) * (height + _GAP) + (height - 1) / 2
+    axes.set_yticks(rows, said, rotation=90, va="center", fontsize=10, color=style.INK)
     axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     return figure

@@ -49,7 +49,13 @@ class Crew:
 
     def __init__(self, n: int, start: Callable[[int], Worker]) -> None:
         self._start = start
-        self._workers = {place: start(place) for place in range(n)}
+        self._workers: dict[int, Worker] = {}
+        try:
+            for place in range(n):
+                self._workers[place] = start(place)
+        except BaseException:
+            self.stop()
+            raise
 
     def watch(self, on_poll: Callable[[], int], on_death: Callable[[], None]) -> None:
         """Wait for the workers; start a killed one anew.

@@ -11,7 +11,7 @@ from fer_search.errors import ConfigError
 from fer_search.runtime import Device
 from fer_search.tracking import store
 from fer_search.workflows.crew import Crew
-from fer_search.workflows.local_worker import LocalWorker, number
+from fer_search.workflows.local_worker import LocalWorker, n_workers, share
 from fer_search.workflows.standby import Standby
 
 Launcher = Callable[[WorkerConfig, Path], Crew]
@@ -27,7 +27,7 @@ def launcher_of(
         search: Of which launcher, workers and the share of a GPU count.
         client: Of the tracking store, which the workers shall use.
         device: Of this machine.
-        standby: What can become the workers of this machine; dismissed when these have begun.
+        standby: What can become the workers of this machine; what can not is dismissed.
 
     Raises:
         InputError: If Ray is asked for and not installed, there is no cluster, or it can not do
@@ -37,15 +37,14 @@ def launcher_of(
         return _on_ray(
             search, {"MLFLOW_TRACKING_URI": client.tracking_uri, "KERAS_BACKEND": device.backend}
         )
-    n = number(search, device.n_gpus * search.trials_per_gpu)
+    n = n_workers(search, device.n_gpus * search.trials_per_gpu)
+    standby.dismiss(but=[share(place, n) for place in range(n)])
 
     def launch(config: WorkerConfig, logs: Path) -> Crew:
         mine = config.model_copy(update={"parent": os.getpid()})
-        crew = Crew(
+        return Crew(
             n, lambda place: LocalWorker(mine, place, n, logs / f"worker-{place}.log", standby)
         )
-        standby.dismiss()  # who takes the place of one that dies starts anew
-        return crew
 
     return launch
 
@@ -68,5 +67,5 @@ def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
             hint="start the workers there with `python -m fer_search worker`, beside your module",
         )
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
-    n = number(search, cluster.room)
+    n = n_workers(search, cluster.room)
     return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))

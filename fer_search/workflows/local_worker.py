@@ -73,19 +73,21 @@ def shares_to_expect(search: SearchConfig) -> list[Share]:
     """The shares of the workers that a request will probably start on this machine.
 
     Args:
-        search: What was asked for; a study that goes on may have other workers.
+        search: What was asked for. A study that goes on may have other workers, and Keras may not
+            see the GPUs that the driver does.
 
     Returns:
-        One at least, and at most as many as there are processors beside the search's own.
+        None with Ray; else at least one, and no more than there are processors beside one for the
+        search.
     """
     if search.launcher == RAY:
         return []
-    n = number(search, len(nvidia_gpus()) * search.trials_per_gpu)
+    n = n_workers(search, len(nvidia_gpus()) * search.trials_per_gpu)
     return [share(place, n) for place in range(min(n, max(1, (os.cpu_count() or 1) - 1)))]
 
 
-def number(search: SearchConfig, room: int) -> int:
-    """How many workers, at least one, a search asks for where there is room for so many."""
+def n_workers(search: SearchConfig, room: int) -> int:
+    """`workers` of a search, or for `auto` the room there is, at least one."""
     return max(1, room) if search.workers == AUTO else int(search.workers)
 
 

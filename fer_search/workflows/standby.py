@@ -6,7 +6,6 @@ too, before they can take a trial. With workers on standby all do it at the same
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import runpy
@@ -37,17 +36,34 @@ class Standby:
         self._waiting: list[tuple[Share, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
-        self._waiting = [(share, _start(share)) for share in self._shares]
+        try:
+            for share in self._shares:
+                self._waiting.append((share, _start(share)))
+        except OSError:  # no more processes to be had: workers are started anew then
+            pass
+        except BaseException:
+            self.dismiss()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.dismiss()
 
-    def dismiss(self) -> None:
-        """End those that have not become workers."""
-        while self._waiting:
-            _, process = self._waiting.pop()
-            process.kill()
+    def dismiss(self, but: Sequence[Share] = ()) -> None:
+        """End those that have not become workers.
+
+        Args:
+            but: Shares of those that stay, one for each.
+        """
+        wanted, ending = list(but), []
+        for share, process in self._waiting:
+            if share in wanted:
+                wanted.remove(share)
+            else:
+                process.kill()
+                ending.append(process)
+        self._waiting = [one for one in self._waiting if one[1] not in ending]
+        for process in ending:
             process.communicate()
 
     def begin(
@@ -72,9 +88,14 @@ class Standby:
         environment = environment_with_package() | share
         order = json.dumps({"options": options, "log": str(log), "environment": environment})
         assert process.stdin
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(order.encode())
-        return process if process.poll() is None else None
+        try:
+            with process.stdin as pipe:
+                pipe.write(order.encode())
+        except BrokenPipeError:
+            process.kill()
+            process.wait()
+            return None
+        return process
 
 
 def _start(share: Share) -> subprocess.Popen[bytes]:

@@ -118,7 +118,8 @@ def test_a_plain_search_expects_one_worker_with_all_of_the_machine(monkeypatch):
 def test_no_more_wait_than_there_are_processors_beside_the_search(monkeypatch):
     monkeypatch.setattr(local_worker, "nvidia_gpus", list)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert shares_to_expect(SearchConfig(workers="4")) == [local_worker.share(0, 4)] * 4
+    two = {"OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}
+    assert shares_to_expect(SearchConfig(workers="4")) == [two] * 4
     assert len(shares_to_expect(SearchConfig(workers="20"))) == 7
 
 
@@ -130,13 +131,35 @@ def test_gpus_are_dealt_out_in_turn(monkeypatch):
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "3", "0", "3"]
 
 
-def test_those_that_are_too_many_end_when_the_workers_have_begun(tmp_path, monkeypatch):
+def test_workers_are_those_that_were_expected(tmp_path, monkeypatch):
     monkeypatch.setattr(local_worker, "nvidia_gpus", list)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert begun(tmp_path, asked="3", workers="3") == 3
+
+
+def test_who_is_not_needed_ends_before_the_data_are_fetched(tmp_path, monkeypatch):
+    gpus = [Gpu(0, "H100", (9, 0))]
+    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # none is here
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert begun(tmp_path, asked="3", workers="2") == 2, "of three with equal shares"
+    assert begun(tmp_path, asked="1", workers="2") == 0, "it was not told its GPU"
+
+
+def begun(tmp_path, asked, workers):
+    """How many of the workers of a study were on standby, if a request says `asked` workers."""
     config = WorkerConfig(study="none", storage=f"sqlite:///{tmp_path}/optuna.db")
-    with Standby([{}, {}]) as standby:
-        processes = [psutil.Process(process.pid) for _, process in standby._waiting]
-        launch = launcher_of(SearchConfig(data="synthetic"), MlflowClient(), DEVICE, standby)
+    with Standby(shares_to_expect(SearchConfig(workers=asked))) as standby:
+        expected = [psutil.Process(process.pid) for _, process in standby._waiting]
+        study = SearchConfig(data="synthetic", workers=workers)
+        launch = launcher_of(study, None, DEVICE, standby)
+        needed = sum(process.is_running() for process in expected)
         crew = launch(config, tmp_path)
-        assert [process.is_running() for process in processes] == [True, False]
-        crew.stop()
-    assert ends(processes[0])
+        try:
+            assert not standby._waiting
+            mine = {worker._process.pid for worker in crew._workers.values()}
+            assert len(mine) == int(workers)
+            assert len(mine & {process.pid for process in expected}) == needed
+        finally:
+            crew.stop()
+    assert all(map(ends, expected))
+    return needed
