@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import difflib
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from fer_search import runtime
-from fer_search.config import AUTO, NONE, RAY, SearchConfig, weights_for
+from fer_search.config import AUTO, NONE, SearchConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
@@ -22,28 +19,20 @@ from fer_search.model.foreign_training import check
 from fer_search.processes import Launch
 from fer_search.progress import say
 from fer_search.study import foreign
-from fer_search.study.studies import (
-    RDBStorage,
-    Study,
-    create_study,
-    find_study,
-    open_storage,
-    study_names,
-)
+from fer_search.study.studies import Study, create_study, find_study, open_storage
 from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.trial_points import n_finished
+from fer_search.workflows import guidance
 from fer_search.workflows.description import page
-from fer_search.workflows.finish import VERSION_TAG, finish
+from fer_search.workflows.finish import finish
 from fer_search.workflows.launcher import launcher_of
 from fer_search.workflows.running import repair, run_trials
 from fer_search.workflows.standby import Standby
 from fer_search.workflows.worker import check_data
-
-_DEFAULT_TRIALS = SearchConfig.model_fields["trials"].default
 
 
 def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
@@ -63,7 +52,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     found = find_study(storage, config.study) if config.study != AUTO else None
     settings = found.search.resumed_by(config) if found else _named(config)
     earlier = None if found else earlier_study(storage, settings)
-    say(_beginning(storage, found, settings, config))
+    say(guidance.beginning(storage, found, settings, config))
     settings.insist_on_both_or_none()
     client = store.connect()
     device = runtime.configure(settings.precision)
@@ -90,8 +79,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             "seconds_used": 0.0,
         }
         study = create_study(storage, settings, facts, first)
-    address = {"study": study.name} | _storage_unless_default(config, launch)
-    resume = launch.command("search", **address, **_where(settings))
+    resume = guidance.resume(study, config, launch)
     say(f"Study {study.name}, run {study_run.run_id}.")
     if n_finished(study.points()) < study.search.trials:
         say(f"To resume it after a stop:\n  {resume}\n")
@@ -100,28 +88,10 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
         timed_out = run_trials(study, study_run, launcher, config.storage)
         standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
-    more = _more(study, timed_out=timed_out)
-    _say_what_next(study, study_run, launch, address, more, score)
-
-
-def _beginning(
-    storage: RDBStorage, found: Study | None, settings: SearchConfig, asked: SearchConfig
-) -> str:
-    """Whether a study is new, which a mistyped name is too; or how far it is."""
-    name = f"Study {settings.study}"
-    if found is None:
-        known = study_names(storage) if asked.study != AUTO else []
-        like = difflib.get_close_matches(asked.study, known, n=3)
-        return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
-    done, default = n_finished(found.points()), _DEFAULT_TRIALS
-    own = "Its own settings hold unless others are asked for"
-    if asked.trials == default != settings.trials:
-        own += f" (trials={default} is the default, hence means as before)"
-    if 0 < settings.timeout <= (used := found.facts["seconds_used"]):
-        own += f". But {used:.0f} s of timeout={settings.timeout:g} are used: ask for more"
-    if done < settings.trials:
-        return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
-    return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
+    commands = guidance.what_next(study, study_run, config, launch, timed_out=timed_out)
+    say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))
+    del commands[guidance.COMPARE]  # whoever reads the page is there
+    study_run.describe(page(study.points(), study_run.experiment_id, commands, score))
 
 
 def _check_networks(settings: SearchConfig) -> None:
@@ -194,52 +164,6 @@ def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Devic
             "test_digest": study.facts["test_digest"],
         }
     )
-
-
-def _storage_unless_default(config: SearchConfig, launch: Launch) -> dict[str, str]:
-    """The storage, where it must be said to find a study again."""
-    default = SearchConfig(data="synthetic").anchored(launch.directory).storage
-    return {} if config.storage == default else {"storage": config.storage}
-
-
-def _where(search: SearchConfig) -> dict[str, str]:
-    """Where workers run, if it must be said again on resume."""
-    if search.launcher != RAY:
-        return {}
-    return {"launcher": search.launcher, "ray_address": search.ray_address}
-
-
-def _more(study: Study, *, timed_out: bool) -> dict[str, Any]:
-    """What to ask for so that a study goes on: as much again."""
-    if timed_out:
-        return {"timeout": 2 * math.ceil(study.facts["seconds_used"])}
-    trials = 2 * max(study.search.trials, n_finished(study.points()))
-    return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
-
-
-def _say_what_next(
-    study: Study,
-    study_run: StudyRun,
-    launch: Launch,
-    address: Mapping[str, str],
-    more: Mapping[str, Any],
-    score: str,
-) -> None:
-    commands = {
-        "Compare the runs": store.address(study_run.client),
-        "Read the report": launch.command("report", **address),
-    }
-    version = study_run.tags.get(VERSION_TAG)
-    if version:
-        name = study.search.registered_model
-        promote = launch.command("promote", registered_model=name, version=version)
-        commands["Put it into use"] = promote
-    commands["Search on"] = launch.command("search", **address, **_where(study.search), **more)
-    say()
-    for what, command in commands.items():
-        say(f"{what + ':':20}{command}")
-    del commands["Compare the runs"]  # whoever reads the page is there
-    study_run.describe(page(study.points(), study_run.experiment_id, commands, score))
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""What a search says of the study that it opens."""
+"""What a search says of the study that it opens, and what may come next."""
 
 import pytest
 
 from fer_search.config import AUTO, SearchConfig
 from fer_search.study.studies import create_study, open_storage
-from fer_search.workflows.search import _beginning, _more
+from fer_search.workflows import guidance
 
 URL = "sqlite:///o.db"
 
@@ -20,7 +20,7 @@ def begun(name, trials=2, finished=0):
 
 def beginning(found, asked, **settings):
     asked = SearchConfig(study=asked, **settings)
-    return _beginning(open_storage(URL), found, found.search if found else asked, asked)
+    return guidance.beginning(open_storage(URL), found, found.search if found else asked, asked)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_name_that_was_mistyped_is_told_of(asked, said):
     begun("fer-20261126-101010")
     begun("auto-1")
     settings = SearchConfig(study="fer-20261126-101112" if asked == AUTO else asked)
-    assert _beginning(open_storage(URL), None, settings, SearchConfig(study=asked)) == said
+    assert guidance.beginning(open_storage(URL), None, settings, SearchConfig(study=asked)) == said
 
 
 def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
@@ -50,12 +50,12 @@ def test_a_study_whose_time_is_up_says_so():
     study = begun("s")
     study.change(seconds_used=20.4, search=study.search.to_params() | {"timeout": "20"})
     assert "But 20 s of timeout=20 are used: ask for more" in beginning(study, "s")
-    assert _more(study, timed_out=True) == {"timeout": 42}
+    assert guidance.as_much_again(study, timed_out=True) == {"timeout": 42}
 
 
 @pytest.mark.parametrize(("trials", "more"), [(3, 6), (25, 51)])
 def test_more_trials_are_never_the_default_which_would_mean_as_before(trials, more):
-    assert _more(begun("s", trials=trials), timed_out=False) == {"trials": more}
+    assert guidance.as_much_again(begun("s", trials=trials), timed_out=False) == {"trials": more}
 
 
 def test_a_complete_study_does_not_go_on():

@@ -1,0 +1,99 @@
+"""What a search tells a person: how the study begins, how it is resumed, and what may come next."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any
+
+from fer_search.config import AUTO, RAY, SearchConfig
+from fer_search.processes import Launch
+from fer_search.study.studies import RDBStorage, Study, study_names
+from fer_search.tracking import store
+from fer_search.tracking.runs import StudyRun
+from fer_search.trial_points import n_finished
+from fer_search.workflows.finish import VERSION_TAG
+
+COMPARE = "Compare the runs"
+_DEFAULT_TRIALS = SearchConfig.model_fields["trials"].default
+
+
+def beginning(
+    storage: RDBStorage, found: Study | None, settings: SearchConfig, asked: SearchConfig
+) -> str:
+    """Whether a study is new, which a mistyped name is too; or how far it is.
+
+    Args:
+        storage: Which may hold studies of like names.
+        found: The study, if it is not new.
+        settings: Its settings as they will be.
+        asked: The request.
+    """
+    name = f"Study {settings.study}"
+    if found is None:
+        known = study_names(storage) if asked.study != AUTO else []
+        like = difflib.get_close_matches(asked.study, known, n=3)
+        return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
+    done, default = n_finished(found.points()), _DEFAULT_TRIALS
+    own = "Its own settings hold unless others are asked for"
+    if asked.trials == default != settings.trials:
+        own += f" (trials={default} is the default, hence means as before)"
+    if 0 < settings.timeout <= (used := found.facts["seconds_used"]):
+        own += f". But {used:.0f} s of timeout={settings.timeout:g} are used: ask for more"
+    if done < settings.trials:
+        return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
+    return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
+
+
+def resume(study: Study, asked: SearchConfig, launch: Launch) -> str:
+    """The command that goes on with a study after a stop."""
+    return launch.command("search", **_address(study, asked, launch), **_where(study.search))
+
+
+def what_next(
+    study: Study, study_run: StudyRun, asked: SearchConfig, launch: Launch, *, timed_out: bool
+) -> dict[str, str]:
+    """What a person may want when a search has ended, to the command that does it.
+
+    Args:
+        study: As it is now.
+        study_run: Of the study.
+        asked: The request.
+        launch: Who asked.
+        timed_out: Whether the study's time ran out.
+    """
+    address = _address(study, asked, launch)
+    commands = {
+        COMPARE: store.address(study_run.client),
+        "Read the report": launch.command("report", **address),
+    }
+    version = study_run.tags.get(VERSION_TAG)
+    if version:
+        name = study.search.registered_model
+        promote = launch.command("promote", registered_model=name, version=version)
+        commands["Put it into use"] = promote
+    more = as_much_again(study, timed_out=timed_out)
+    commands["Search on"] = launch.command("search", **address, **_where(study.search), **more)
+    return commands
+
+
+def as_much_again(study: Study, *, timed_out: bool) -> dict[str, Any]:
+    """What to ask for so that a study goes on."""
+    if timed_out:
+        return {"timeout": 2 * math.ceil(study.facts["seconds_used"])}
+    trials = 2 * max(study.search.trials, n_finished(study.points()))
+    return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
+
+
+def _address(study: Study, asked: SearchConfig, launch: Launch) -> dict[str, str]:
+    """What finds a study again: its name, and its storage where that is not the default."""
+    default = SearchConfig(data="synthetic").anchored(launch.directory).storage
+    storage = {} if asked.storage == default else {"storage": asked.storage}
+    return {"study": study.name, **storage}
+
+
+def _where(search: SearchConfig) -> dict[str, str]:
+    """Where workers run, if it must be said again on resume."""
+    if search.launcher != RAY:
+        return {}
+    return {"launcher": search.launcher, "ray_address": search.ray_address}
