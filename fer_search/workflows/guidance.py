@@ -45,7 +45,7 @@ def beginning(
     return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
 
 
-def resume(study: Study, asked: SearchConfig, launch: Launch) -> str:
+def resume_command(study: Study, asked: SearchConfig, launch: Launch) -> str:
     """The command that goes on with a study after a stop."""
     return launch.command("search", **_address(study, asked, launch), **_where(study.search))
 

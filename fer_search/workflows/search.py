@@ -79,14 +79,13 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             "seconds_used": 0.0,
         }
         study = create_study(storage, settings, facts, first)
-    resume = guidance.resume(study, config, launch)
+    resume = guidance.resume_command(study, config, launch)
     say(f"Study {study.name}, run {study_run.run_id}.")
     if n_finished(study.points()) < study.search.trials:
         say(f"To resume it after a stop:\n  {resume}\n")
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
         timed_out = run_trials(study, study_run, launcher, config.storage)
-        standby.dismiss()  # all was done already
         score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     commands = guidance.what_next(study, study_run, config, launch, timed_out=timed_out)
     say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))

@@ -91,10 +91,12 @@ class Standby:
         try:
             with process.stdin as pipe:
                 pipe.write(order.encode())
-        except BrokenPipeError:
+        except BaseException as error:
             process.kill()
             process.wait()
-            return None
+            if isinstance(error, BrokenPipeError):
+                return None
+            raise
         return process
 
 

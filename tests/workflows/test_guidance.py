@@ -3,6 +3,7 @@
 import pytest
 
 from fer_search.config import AUTO, SearchConfig
+from fer_search.processes import Launch
 from fer_search.study.studies import create_study, open_storage
 from fer_search.workflows import guidance
 
@@ -61,3 +62,18 @@ def test_more_trials_are_never_the_default_which_would_mean_as_before(trials, mo
 def test_a_complete_study_does_not_go_on():
     said = beginning(begun("s", trials=2, finished=2), "s", trials=2)
     assert said.startswith("Study s is complete: 2 trials are finished, 2 were wanted.")
+
+
+def test_a_command_says_what_the_next_one_could_not_know(tmp_path):
+    study = begun("s")
+    launch = Launch(tmp_path, None, ("python", "-m", "fer_search"))
+    asked = SearchConfig(study="s", data="synthetic").anchored(tmp_path)
+    plain = "python -m fer_search search --study=s"
+    assert guidance.resume_command(study, asked, launch) == plain
+    elsewhere = asked.model_copy(update={"storage": "sqlite:////d/o.db"})
+    told = guidance.resume_command(study, elsewhere, launch)
+    assert told == f"{plain} --storage=sqlite:////d/o.db"
+    cluster = {"launcher": "ray", "ray_address": "host:6379"}
+    study.change(search=study.search.to_params() | cluster)
+    told = guidance.resume_command(study, asked, launch)
+    assert told == f"{plain} --launcher=ray --ray_address=host:6379"

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from fer_search.config import SearchConfig, WorkerConfig
 from fer_search.processes import environment_with_package
 from fer_search.runtime import Device, Gpu
-from fer_search.workflows import local_worker
+from fer_search.workflows import local_worker, standby
 from fer_search.workflows.launcher import launcher_of
 from fer_search.workflows.local_worker import shares_to_expect
 from fer_search.workflows.standby import Standby
@@ -99,6 +100,23 @@ def test_one_that_has_died_is_not_begun(tmp_path):
         assert standby.begin([], {}, tmp_path / "worker-0.log") is None
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_start_that_breaks_off_leaves_none_behind(monkeypatch, error):
+    begun = []
+
+    def start(_):
+        if begun:
+            raise error
+        begun.append(subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE))
+        return begun[0]
+
+    monkeypatch.setattr(standby, "_start", start)
+    with contextlib.suppress(KeyboardInterrupt), Standby([{}, {}]):
+        assert error is OSError, "what can not be had is not missed, but a stop is heeded"
+        assert begun[0].poll() is None
+    assert begun[0].poll() == -signal.SIGKILL
+
+
 def test_a_worker_was_told_its_share_before_it_imported(tmp_path):
     shares = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "5"}]
     with Standby(shares) as standby:
@@ -137,7 +155,7 @@ def test_workers_are_those_that_were_expected(tmp_path, monkeypatch):
     assert begun(tmp_path, asked="3", workers="3") == 3
 
 
-def test_who_is_not_needed_ends_before_the_data_are_fetched(tmp_path, monkeypatch):
+def test_who_is_not_needed_ends_as_soon_as_the_workers_are_known(tmp_path, monkeypatch):
     gpus = [Gpu(0, "H100", (9, 0))]
     monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # none is here
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
