@@ -127,6 +127,7 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, launch: Launch) -> None:
     anchored = config.anchored(launch.directory)
+    click.echo("Starting …")  # the imports take seconds
     with Standby(shares_to_expect(config)) as standby:
         with _quiet_import():
             from fer_search.workflows.search import search
@@ -185,7 +186,7 @@ def _quiet_import() -> Iterator[None]:
         os.dup2(hidden.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # of a stop they would explain nothing
             hidden.seek(0)
             os.write(kept, hidden.read())
             raise

@@ -105,7 +105,7 @@ def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPo
     if study_run.tags.get("best_trial") == str(best.number):
         return
     openings = study_run.open_test(best.number, "chosen by validation")
-    say(f"Opening test once, for trial {best.number}: {len(splits.test)} pictures …")
+    say(f"Opening test for trial {best.number}: {len(splits.test)} pictures …")
     model_id = study_run.existing(str(best.run_id)).tags[MODEL_TAG]
     model, _ = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)

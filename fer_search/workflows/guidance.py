@@ -37,7 +37,7 @@ def beginning(
     done, default = n_finished(found.points()), _DEFAULT_TRIALS
     own = "Its own settings hold unless others are asked for"
     if asked.trials == default != settings.trials:
-        own += f" (trials={default} is the default, hence means as before)"
+        own += f" (trials={default}, the default, asks for nothing else)"
     if 0 < settings.timeout <= (used := found.facts["seconds_used"]):
         own += f". But {used:.0f} s of timeout={settings.timeout:g} are used: ask for more"
     if done < settings.trials:

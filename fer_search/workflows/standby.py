@@ -11,6 +11,7 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -113,16 +114,25 @@ def _start(share: Share) -> subprocess.Popen[bytes]:
 
 def main() -> None:
     """Import, wait for the command line on standard input, and do the command."""
+    told: list[bytes] = []
+    listener = threading.Thread(target=_listen, args=(told,), daemon=True)
+    listener.start()
     import fer_search.workflows.worker  # noqa: F401, what the command imports
 
-    told = sys.stdin.buffer.read()
-    if told:
-        order: dict[str, Any] = json.loads(told)
-        _print_to(Path(order["log"]))
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        sys.argv[1:] = ["worker", *order["options"]]
-        runpy.run_module("fer_search", run_name="__main__")
+    listener.join()
+    order: dict[str, Any] = json.loads(told[0])
+    _print_to(Path(order["log"]))
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv[1:] = ["worker", *order["options"]]
+    runpy.run_module("fer_search", run_name="__main__")
+
+
+def _listen(told: list[bytes]) -> None:
+    """Hear the command line; when there will be none, end at once, in the middle of an import."""
+    told.append(sys.stdin.buffer.read())
+    if not told[0]:
+        os._exit(0)
 
 
 def _print_to(log: Path) -> None:

@@ -44,7 +44,7 @@ def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
     study = begun("s", trials=3, finished=1)
     said = beginning(study, "s", trials=3)
     assert said.startswith("Study s goes on: 1 of 3 trials are finished. Its own settings hold")
-    assert "(trials=50 is the default, hence means as before)" in beginning(study, "s")
+    assert "(trials=50, the default, asks for nothing else)" in beginning(study, "s")
 
 
 def test_a_study_whose_time_is_up_says_so():

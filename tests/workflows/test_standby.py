@@ -28,7 +28,7 @@ def started(standby):
 
 def ends(process):
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.wait(60)  # one whose search was killed imports first
+        process.wait(30)
     return not process.is_running()
 
 
