@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -122,9 +123,20 @@ def test_a_worker_was_told_its_share_before_it_imported(tmp_path):
     with Standby(shares) as standby:
         assert standby.begin([], {"OMP_NUM_THREADS": "4"}, tmp_path / "log") is None
         began = standby.begin([], shares[1], tmp_path / "log")
-        assert psutil.Process(began.pid).environ()["OMP_NUM_THREADS"] == "5"
-    began.kill()
-    began.wait()
+    try:
+        assert first_environment(began)["OMP_NUM_THREADS"] == "5"
+    finally:
+        began.kill()
+        began.wait()
+
+
+def first_environment(process):
+    """What it was started with; the system tells it a moment after the start."""
+    for _ in range(1000):
+        if environment := psutil.Process(process.pid).environ():
+            return environment
+        time.sleep(0.01)
+    raise AssertionError("no environment after ten seconds")
 
 
 def test_a_plain_search_expects_one_worker_with_all_of_the_machine(monkeypatch):
