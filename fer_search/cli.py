@@ -29,6 +29,7 @@ from fer_search.command_config import (
 )
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
+from fer_search.preconditions import refuse_early
 from fer_search.processes import (
     STOPPED,
     SURROUNDINGS,
@@ -127,6 +128,7 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, launch: Launch) -> None:
     anchored = config.anchored(launch.directory)
+    refuse_early(anchored, launch.directory)
     click.echo("Starting …")  # the imports take seconds
     with Standby(shares_to_expect(config)) as standby:
         with _quiet_import():

@@ -8,7 +8,7 @@ them.
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -72,6 +72,12 @@ def _views(value: int) -> int:
     return value
 
 
+def _place_of_hypermodel(value: str) -> str:
+    if not re.fullmatch(rf"{NONE}|\w+(\.\w+)*:\w+", value):
+        raise ValueError(f"expected module:name, or {NONE}")
+    return value
+
+
 Views = Annotated[int, pydantic.AfterValidator(_views)]
 _ImageSize = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
 
@@ -112,7 +118,7 @@ class SearchConfig(Request):
         min_length=1,
         description=f"which may be sampled: {','.join(BACKBONES)}",
     )
-    hypermodel: Annotated[str, Field(pattern=rf"^({NONE}|[\w.]+:\w+)$")] = Field(
+    hypermodel: Annotated[str, pydantic.AfterValidator(_place_of_hypermodel)] = Field(
         NONE, description="module:name of a KerasTuner HyperModel to search instead of our networks"
     )
     weights: str = Field(
@@ -180,13 +186,8 @@ class SearchConfig(Request):
         """Make relative paths absolute, as meant from `directory`.
 
         Raises:
-            ConfigError: If `data` or `weights` names neither a known source nor an existing path,
-                or the sampler's package is missing.
+            ConfigError: If `data` or `weights` names neither a known source nor an existing path.
         """
-        if self.study == AUTO:
-            self.insist_on_both_or_none()
-        if self.sampler == "gp":
-            insist_on_torch()
         values = self.to_params()
         if self.storage.startswith("sqlite"):
             scheme, _, path = self.storage.partition(":///")
@@ -200,20 +201,6 @@ class SearchConfig(Request):
                 _existing(directory / weights_for(backbone, self.weights), "weights", WEIGHTS)
             values["weights"] = str(directory / self.weights)
         return type(self)(**values)
-
-    def insist_on_both_or_none(self) -> None:
-        """Refuse `faces=cleaned` without votes, and votes that nobody uses.
-
-        Not checked at birth, because a resume asks for some settings and takes over the others.
-
-        Raises:
-            ConfigError: If one is given without the other.
-        """
-        if (self.faces == CLEANED) != (self.votes != NONE):
-            raise ConfigError(
-                f"faces={self.faces} and votes={self.votes}: expected faces=cleaned and votes=CSV, "
-                "or none of them"
-            )
 
     def resumed_by(self, asked: SearchConfig) -> SearchConfig:
         """These stored settings, changed as a resume may change them.
@@ -267,19 +254,6 @@ DEMO: Mapping[str, Any] = {
 def weights_for(backbone: str, weights: str) -> str:
     """Put the name of the backbone where `weights` says `{backbone}`."""
     return weights.replace("{backbone}", backbone)
-
-
-def insist_on_torch() -> None:
-    """Refuse `sampler=gp` where PyTorch is missing, on which Optuna's process runs.
-
-    Raises:
-        ConfigError: If it is.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "sampler=gp needs PyTorch, which is not installed",
-            hint="pip install -r requirements-gp.txt, and mlflow run … --env-manager local",
-        )
 
 
 def _existing(path: Path, name: str, known: Iterable[str]) -> Path:

@@ -18,7 +18,7 @@ LAYERS = [
     {"data", "runtime", "gate", "retention"},
     {"comparison", "cost"},
     {"results", "trial_points"},
-    {"trial_config", "command_config"},
+    {"trial_config", "command_config", "preconditions"},
     {"config", "processes", "compilation"},
     {"settings"},
     {"errors"},

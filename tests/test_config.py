@@ -45,6 +45,7 @@ def test_a_search_survives_the_round_trip(config):
         pytest.param({"seed": -1}, "seed=-1", id="seed"),
         pytest.param({"study": "a/b"}, "study=a/b", id="study_name"),
         pytest.param({"study": ""}, "study", id="empty_study"),
+        pytest.param({"hypermodel": ".mine:Net"}, "hypermodel=.mine:Net", id="relative_module"),
         pytest.param({"registered_model": "a:b"}, "registered_model", id="model_name"),
         pytest.param({"storage": "optuna.db"}, "not the URL of a database", id="no_url"),
         pytest.param({"storage": "redis://h"}, "known: sqlite, postgresql", id="redis"),
@@ -102,16 +103,6 @@ def test_a_missing_path_is_refused(tmp_path, wrong):
     (tmp_path / "vgg16.h5").touch()
     with pytest.raises(ConfigError, match="no such file or folder"):
         SearchConfig(**wrong).anchored(tmp_path)
-
-
-@pytest.mark.parametrize("half", [{"faces": "cleaned"}, {"votes": "v.csv"}])
-def test_cleaning_needs_votes_and_votes_need_cleaning(tmp_path, half):
-    (tmp_path / "v.csv").touch()
-    with pytest.raises(ConfigError, match="expected faces=cleaned and votes=CSV"):
-        SearchConfig(**half).anchored(tmp_path)
-    stored = SearchConfig(study="s", faces="cleaned", votes=str(tmp_path / "v.csv"))
-    asked = SearchConfig(study="s", **half).anchored(tmp_path)
-    assert stored.resumed_by(asked) == stored
 
 
 def test_a_resume_takes_stored_settings_and_may_ask_for_more():

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fer_search.config import SearchConfig
-from fer_search.errors import ConfigError, StoreError
+from fer_search.errors import StoreError
 from fer_search.runtime import Device
 from fer_search.workflows.launcher import launcher_of
 from fer_search.workflows.standby import Standby
@@ -22,12 +22,6 @@ ROOT = Path(__file__).parents[1]
 INSTALLED = importlib.util.find_spec("ray") is not None
 TRIALS = 4
 DEVICE = Device(name="a", is_gpu=False, backend="tensorflow", precision="float32", n_gpus=0)
-
-
-@pytest.mark.skipif(INSTALLED, reason="Ray is installed")
-def test_without_ray_its_launcher_is_refused():
-    with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)requirements-ray.txt"):
-        launcher_of(SearchConfig(launcher="ray"), MlflowClient(), DEVICE, Standby())
 
 
 @pytest.mark.slow

@@ -12,12 +12,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
 from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.errors import HyperModelError, TrialFailed
+from fer_search.preconditions import no_module
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +53,7 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise  # it is there, but imports something that is not
-        raise HyperModelError(
-            f"hypermodel={where}: there is no module {error.name}",
-            hint=f"expected is a module that can be imported from {here}",
-        ) from error
+        raise no_module(where, error.name or module_name, Path(here)) from error
     try:
         found = getattr(module, name)
     except AttributeError as error:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from fer_search.config import AUTO, NONE, RAY, SearchConfig, WorkerConfig
-from fer_search.errors import ConfigError
+from fer_search.config import RAY, SearchConfig, WorkerConfig
 from fer_search.runtime import Device
 from fer_search.tracking import store
 from fer_search.workflows.crew import Crew
@@ -30,8 +29,7 @@ def launcher_of(
         standby: What can become the workers of this machine; what can not is dismissed.
 
     Raises:
-        InputError: If Ray is asked for and not installed, there is no cluster, or it can not do
-            what is asked for.
+        InputError: If Ray is asked for, and there is no cluster or it can not do what is asked for.
     """
     if search.launcher == RAY:
         return _on_ray(
@@ -50,22 +48,8 @@ def launcher_of(
 
 
 def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
-    try:
-        from fer_search.workflows.ray_worker import Cluster
-    except ImportError as error:
-        raise ConfigError(
-            f"launcher={RAY} needs Ray", hint="pip install -r requirements-ray.txt"
-        ) from error
-    if search.image_sizes == AUTO:
-        raise ConfigError(
-            "image_sizes=auto: on a cluster the sizes must be said, because they depend on devices "
-            "that are not here; expected e.g. image_sizes=48, or 96,128 for GPUs"
-        )
-    if search.hypermodel != NONE:
-        raise ConfigError(
-            f"hypermodel={search.hypermodel}: Ray does not bring your module to its nodes",
-            hint="start the workers there with `python -m fer_search worker`, beside your module",
-        )
+    from fer_search.workflows.ray_worker import Cluster
+
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
     n = n_workers(search, cluster.room)
     return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))

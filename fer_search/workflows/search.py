@@ -16,6 +16,7 @@ from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
+from fer_search.preconditions import insist_on_agreement
 from fer_search.processes import Launch
 from fer_search.progress import say
 from fer_search.study import foreign
@@ -53,7 +54,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     settings = found.search.resumed_by(config) if found else _named(config)
     earlier = None if found else earlier_study(storage, settings)
     say(guidance.beginning(storage, found, settings, config))
-    settings.insist_on_both_or_none()
+    insist_on_agreement(settings)
     client = store.connect()
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")

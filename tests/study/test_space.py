@@ -1,12 +1,9 @@
-import importlib.util
-
 import keras_tuner
 import numpy as np
 import optuna
 import pytest
 
 from fer_search.config import AUTO, BACKBONES, POOLINGS, PRUNERS, SAMPLERS, SearchConfig
-from fer_search.errors import ConfigError
 from fer_search.study import samplers
 from fer_search.study.hyperparameters import OptunaHyperParameters, fingerprint
 from fer_search.study.space import declare, known_good, settled, suggest
@@ -32,13 +29,6 @@ def make_sampler(name, seed):
     if name == "gp":
         pytest.importorskip("torch", reason="the sampler gp needs PyTorch")
     return samplers.PerTrialSampler(name, seed)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
-def test_gp_without_pytorch_is_refused_with_the_mend():
-    with pytest.raises(ConfigError, match="needs PyTorch") as refusal:
-        samplers.SAMPLERS["gp"](1, 0)
-    assert "requirements-gp.txt" in refusal.value.hint
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
