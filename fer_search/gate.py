@@ -13,6 +13,9 @@ from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar
 from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
+GUESSING = 1 / len(EMOTIONS)
+"""Macro-F1 of who guesses, in proportion to how often each emotion comes: its F1 is its share."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -89,6 +92,18 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
         checks = [won, _accuracy(candidate, champion, p, policy), *checks]
         checks += _drops(candidate.evaluation, champion.evaluation, policy)
     return Decision(checks=tuple(checks), comparison=comparison)
+
+
+def doubts_of_the_first(evaluation: Evaluation) -> list[str]:
+    """What has to be known of a model that becomes the champion without a contest."""
+    doubts = ["there is no champion to compare it with, so only floors and limits count"]
+    lower, upper = evaluation.intervals()["macro_f1"]
+    if lower <= GUESSING:
+        doubts.append(
+            f"its macro-F1 may be no better than guessing, {GUESSING:.3f}: it is between "
+            f"{lower:.3f} and {upper:.3f} with 95 % confidence"
+        )
+    return doubts
 
 
 def _signed(change: float) -> str:

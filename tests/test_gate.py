@@ -3,7 +3,7 @@ import pytest
 
 from fer_search.command_config import PromotionConfig
 from fer_search.config import EMOTIONS
-from fer_search.gate import Measured, decide
+from fer_search.gate import GUESSING, Measured, decide, doubts_of_the_first
 from fer_search.results import Evaluation
 
 LABELS = np.repeat(np.arange(7), 100)
@@ -35,6 +35,15 @@ def test_the_first_model_needs_the_floors_alone():
     assert refused.reasons == ["F1 of sad 0.2500 (needed: 0.3)"]
     assert not decision(measured(60), min_macro_f1=0.61).promoted
     assert decision(measured(60), min_macro_f1=0.6).promoted
+
+
+def test_a_first_model_near_guessing_is_told_of():
+    shares = np.array([5, 1, 5, 9, 6, 6, 3]) / 35
+    labels, guesses = np.random.default_rng(0).choice(7, p=shares, size=(2, 20_000))
+    assert Evaluation(labels, np.eye(7)[guesses]).macro_f1 == pytest.approx(GUESSING, abs=0.005)
+    assert len(doubts_of_the_first(measured(60).evaluation)) == 1
+    _, doubt = doubts_of_the_first(measured(15).evaluation)
+    assert "may be no better than guessing, 0.143: it is between 0.12" in doubt
 
 
 def test_a_clearly_better_model_is_promoted_and_says_by_how_much():

@@ -17,7 +17,7 @@ from fer_search.command_config import PromotionConfig
 from fer_search.data.splits import Split
 from fer_search.errors import FerSearchError, PromotionRefused
 from fer_search.figures import promotion as figures
-from fer_search.gate import Decision, Measured, decide
+from fer_search.gate import Decision, Measured, decide, doubts_of_the_first
 from fer_search.progress import say
 from fer_search.tracking import aliases, registry, store
 from fer_search.tracking.aliases import CHAMPION, PREVIOUS
@@ -98,10 +98,7 @@ def _contest(
     for check in decision.checks:
         say(f"  {'passed' if check.passed else 'FAILED'}  {check.said}")
     if not champion:
-        unknown = [
-            "there is no champion to compare it with, so only floors and limits count",
-            *unknown,
-        ]
+        unknown = [*doubts_of_the_first(measured["candidate"].evaluation), *unknown]
     for note in unknown:
         say(f"  note    {note}")
     _log(run, test, {f"{k}, {contestants[k]}": m for k, m in measured.items()}, decision, unknown)
