@@ -13,6 +13,7 @@ import argparse
 import functools
 import multiprocessing
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -40,8 +41,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3, help="of each worker")
     parser.add_argument("--sampler", default="tpe", choices=SAMPLERS)
     options = parser.parse_args()
-    print("| workers | trials | trials/s |", " | ".join(f"{name}, s" for name in TIMED), "| lost |")
-    print("|" + "---:|" * (len(TIMED) + 4))
+    print("| workers | trials | trials/s |", " | ".join(f"{name}, s" for name in TIMED), "|")
+    print("|" + "---:|" * (len(TIMED) + 3))
     for n in map(int, options.workers.split(",")):
         print(row(options.storage, n, n * options.trials, options.sampler), flush=True)
 
@@ -68,9 +69,10 @@ def row(storage: str, n: int, trials: int, sampler: str) -> str:
             times[key] += values
     seconds = time.perf_counter() - began
     ended = existing_study(storage, name).points()
-    lost = trials - sum(point.state in ("COMPLETE", "PRUNED") for point in ended)
+    if lost := trials - sum(point.state in ("COMPLETE", "PRUNED") for point in ended):
+        sys.exit(f"{lost} trials were lost" if lost > 0 else f"{-lost} trials were one too many")
     cells = [f"{statistics.median(times[key]):.2f} ({max(times[key]):.1f})" for key in TIMED]
-    return f"| {n} | {trials} | {trials / seconds:.1f} | {' | '.join(cells)} | {lost} |"
+    return f"| {n} | {trials} | {trials / seconds:.1f} | {' | '.join(cells)} |"
 
 
 def work(storage: str, name: str, answers: multiprocessing.SimpleQueue) -> None:

@@ -107,8 +107,8 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=min(2, epochs)),
     "none": lambda epochs: NopPruner(),
 }
-"""Name -> pruner from the most epochs a trial may train. That asha comes first, and halves, was
-measured: `benchmarks/pruners.py`."""
+"""Name -> pruner from the most epochs a trial may train. Why asha, and halves:
+docs/decisions/pruner.md."""
 
 
 class PerTrialSampler(BaseSampler):
