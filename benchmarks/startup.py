@@ -75,10 +75,10 @@ def _search() -> tuple[float, float]:
             [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager=local", *parameters],
             cwd=folder, env=os.environ | environment, capture_output=True, check=True,
         )  # fmt: skip
-        point = existing_study(f"sqlite:///{folder}/optuna.db", "startup").points()[0]
-        history = MlflowClient(store).get_metric_history(str(point.run_id), "epoch/val_macro_f1")
-    assert point.started is not None
-    return point.started - began, history[0].timestamp / 1000 - began
+        trial = existing_study(f"sqlite:///{folder}/optuna.db", "startup").trials()[0]
+        history = MlflowClient(store).get_metric_history(str(trial.run_id), "epoch/val_macro_f1")
+    assert trial.started is not None
+    return trial.started - began, history[0].timestamp / 1000 - began
 
 
 if __name__ == "__main__":

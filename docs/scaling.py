@@ -68,8 +68,8 @@ def row(storage: str, n: int, trials: int, sampler: str) -> str:
         for key, values in answers.get().items():
             times[key] += values
     seconds = time.perf_counter() - began
-    ended = existing_study(storage, name).points()
-    if lost := trials - sum(point.state in ("COMPLETE", "PRUNED") for point in ended):
+    ended = existing_study(storage, name).trials()
+    if lost := trials - sum(trial.state in ("COMPLETE", "PRUNED") for trial in ended):
         sys.exit(f"{lost} trials were lost" if lost > 0 else f"{-lost} trials were one too many")
     cells = [f"{statistics.median(times[key]):.2f} ({max(times[key]):.1f})" for key in TIMED]
     return f"| {n} | {trials} | {trials / seconds:.1f} | {' | '.join(cells)} |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,12 +18,12 @@ class Cost:
     """From being taken to being told, summed over the trials; several may run at once."""
 
 
-def cost_of(points: Sequence[TrialPoint], now: float) -> Cost:
+def cost_of(trials: Sequence[TrialSummary], now: float) -> Cost:
     """Sum up trials; one that runs counts until `now`, in seconds since the epoch."""
     return Cost(
-        trials=len(points),
-        epochs=sum(point.epochs for point in points),
-        seconds=sum(_end(p, now) - p.started for p in points if p.started is not None),
+        trials=len(trials),
+        epochs=sum(trial.epochs for trial in trials),
+        seconds=sum(end - start for start, end in _spans(trials, now)),
     )
 
 
@@ -39,58 +39,67 @@ class Pruning:
     """What the pruned trials would have trained on top of it."""
 
 
-def pruning(points: Sequence[TrialPoint], most: int) -> Pruning:
+def pruning(trials: Sequence[TrialSummary], most: int) -> Pruning:
     """Estimate what pruning saved.
 
     Args:
-        points: All trials of a study.
+        trials: All trials of a study.
         most: Epochs a trial may train, taken as the expectation while no trial is complete.
     """
-    lengths = [point.epochs for point in points if point.state == "COMPLETE"]
+    lengths = [trial.epochs for trial in trials if trial.state == "COMPLETE"]
     expected = round(sum(lengths) / len(lengths)) if lengths else most
-    pruned = [point.epochs for point in points if point.state == "PRUNED"]
+    pruned = [trial.epochs for trial in trials if trial.state == "PRUNED"]
     saved = sum(max(0, expected - epochs) for epochs in pruned)
     return Pruning(trained=sum(pruned), expected=expected, saved=saved)
 
 
-def seconds_at_work(points: Sequence[TrialPoint], now: float) -> float:
+def seconds_at_work(trials: Sequence[TrialSummary], now: float) -> float:
     """Time in which any trial ran, until `now`, in seconds since the epoch."""
-    return sum(end - start for start, end in _at_work(points, now))
+    return sum(end - start for start, end in _at_work(trials, now))
 
 
-def best_so_far(points: Sequence[TrialPoint], now: float) -> list[tuple[float, int, float]]:
+def best_so_far(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, int, float]]:
     """Follow the best value of a study over its time at work.
 
     Time in which no trial ran, as between a stop and a resume, is left out.
 
     Args:
-        points: All trials.
+        trials: All trials.
         now: When running trials are looked at, in seconds since the epoch.
 
     Returns:
         Seconds at work, finished trials and best value of every moment at which a trial was
         finished and a best value was known, in order.
     """
-    finished = [p for p in points if p.state in ("COMPLETE", "PRUNED") and p.ended is not None]
-    finished.sort(key=lambda point: (point.ended, point.number))
-    spans = _at_work(points, now)
+    finished = [
+        trial
+        for trial in trials
+        if trial.state in ("COMPLETE", "PRUNED") and trial.ended is not None
+    ]
+    finished.sort(key=lambda trial: (trial.ended, trial.number))
+    spans = _at_work(trials, now)
     moments, best = [], float("-inf")
-    for n, point in enumerate(finished, start=1):
-        if point.state == "COMPLETE" and point.value is not None:
-            best = max(best, point.value)
+    for n, trial in enumerate(finished, start=1):
+        if trial.state == "COMPLETE" and trial.value is not None:
+            best = max(best, trial.value)
         if best > float("-inf"):
-            until = _end(point, now)
+            until = _end(trial, now)
             seconds = sum(min(end, until) - start for start, end in spans if start < until)
             moments.append((seconds, n, best))
     return moments
 
 
-def _end(point: TrialPoint, now: float) -> float:
-    return now if point.ended is None else point.ended
+def _end(trial: TrialSummary, now: float) -> float:
+    return now if trial.ended is None else trial.ended
 
 
-def _at_work(points: Sequence[TrialPoint], now: float) -> list[tuple[float, float]]:
-    return _united([(p.started, _end(p, now)) for p in points if p.started is not None])
+def _at_work(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, float]]:
+    return _united(_spans(trials, now))
+
+
+def _spans(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, float]]:
+    """From when to when each trial that was begun has been at work."""
+    return [(trial.started, _end(trial, now)) for trial in trials if trial.started is not None]
 
 
 def _united(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

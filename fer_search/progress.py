@@ -1,8 +1,8 @@
 """The terminal: live progress of a study, tables of trials and stored models, and messages.
 
 In a terminal, a line for each trial that ends above a panel that is redrawn; elsewhere (a log file,
-CI) one plain line for every event. All are made of `TrialPoint`s alone, so they show the trials of
-all workers.
+CI) one plain line for every event. All are made of `TrialSummary` objects alone, so they show the
+trials of all workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_search.retention import Verdict
-from fer_search.trial_points import TrialPoint, best_of, main_parameters, n_finished
+from fer_search.trials import TrialSummary, best_of, main_parameters, n_finished
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
@@ -42,16 +42,16 @@ class Progress:
     """Shows how far a study has come.
 
     Args:
-        points: The trials as the command finds them; what is done already takes no time.
-        trials: Finished trials the study shall hold.
+        trials: The trials as the command finds them; what is done already takes no time.
+        n_trials: Finished trials the study shall hold.
         epochs: Most epochs a trial may train.
     """
 
-    def __init__(self, points: Sequence[TrialPoint], *, trials: int, epochs: int) -> None:
-        self._trials, self._epochs = trials, epochs
+    def __init__(self, trials: Sequence[TrialSummary], *, n_trials: int, epochs: int) -> None:
+        self._n_trials, self._epochs = n_trials, epochs
         self._started = time.monotonic()
-        self._done_before = n_finished(points)
-        self._shown: dict[int, tuple[str, int]] = {p.number: _stage(p) for p in points}
+        self._done_before = n_finished(trials)
+        self._shown: dict[int, tuple[str, int]] = {trial.number: _stage(trial) for trial in trials}
         self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -68,96 +68,96 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def update(self, points: Sequence[TrialPoint]) -> None:
+    def update(self, trials: Sequence[TrialSummary]) -> None:
         """Show the state of the trials now."""
-        for point in points:
-            for line in self._news(point, points):
+        for trial in trials:
+            for line in self._news(trial, trials):
                 say(line)
-            self._shown[point.number] = _stage(point)
+            self._shown[trial.number] = _stage(trial)
         if self._live:
-            self._live.update(self._panel(points))
+            self._live.update(self._panel(trials))
 
-    def _panel(self, points: Sequence[TrialPoint]) -> RenderableType:
+    def _panel(self, trials: Sequence[TrialSummary]) -> RenderableType:
         """Lines that fit 80 columns: what does not fit is cut off."""
-        lines = [self._done(points), self._times(points)]
-        lines += [f"  {self._running(p)}" for p in points if p.state == "RUNNING"]
+        lines = [self._done(trials), self._times(trials)]
+        lines += [f"  {self._running(trial)}" for trial in trials if trial.state == "RUNNING"]
         bar = Padding(  # without which the first line begins behind the bar
-            ProgressBar(total=self._trials, completed=n_finished(points), width=40)
+            ProgressBar(total=self._n_trials, completed=n_finished(trials), width=40)
         )
         return Group(bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
 
-    def _news(self, point: TrialPoint, points: Sequence[TrialPoint]) -> Iterator[str]:
+    def _news(self, trial: TrialSummary, trials: Sequence[TrialSummary]) -> Iterator[str]:
         """What has come of a trial since the last look; the panel shows its epochs itself."""
-        state, epochs = self._shown.get(point.number, ("WAITING", 0))
-        if point.state == "WAITING":
+        state, epochs = self._shown.get(trial.number, ("WAITING", 0))
+        if trial.state == "WAITING":
             return
         if not self._live:
             if state == "WAITING":
-                yield self._at(point, epochs)
-            yield from (self._at(point, epoch) for epoch in sorted(point.curve) if epoch > epochs)
-        if point.state not in ("RUNNING", state):
-            ended = f"trial {point.number} {_verdict(point)}"
-            after = "" if self._live else f" · {self._done(points)} · {self._times(points)}"
+                yield self._at(trial, epochs)
+            yield from (self._at(trial, epoch) for epoch in sorted(trial.curve) if epoch > epochs)
+        if trial.state not in ("RUNNING", state):
+            ended = f"trial {trial.number} {_verdict(trial)}"
+            after = "" if self._live else f" · {self._done(trials)} · {self._times(trials)}"
             yield ended + after
 
-    def _done(self, points: Sequence[TrialPoint]) -> str:
+    def _done(self, trials: Sequence[TrialSummary]) -> str:
         counts = [
             f"{n} {word}"
             for word, state in (("pruned", "PRUNED"), ("failed", "FAIL"))
-            if (n := sum(point.state == state for point in points))
+            if (n := sum(trial.state == state for trial in trials))
         ]
-        done = f"{n_finished(points)} of {self._trials} trials{_in_brackets(counts)}"
-        best = best_of(points)
+        done = f"{n_finished(trials)} of {self._n_trials} trials{_in_brackets(counts)}"
+        best = best_of(trials)
         return done + (f" · best macro-F1 {best.value:.4f} (trial {best.number})" if best else "")
 
-    def _times(self, points: Sequence[TrialPoint]) -> str:
+    def _times(self, trials: Sequence[TrialSummary]) -> str:
         elapsed = time.monotonic() - self._started
-        left = self._time_left(points, elapsed)
+        left = self._time_left(trials, elapsed)
         return f"{_clock(elapsed)} so far" + (f" · {left}" if left else "")
 
-    def _time_left(self, points: Sequence[TrialPoint], elapsed: float) -> str:
+    def _time_left(self, trials: Sequence[TrialSummary], elapsed: float) -> str:
         """Extrapolate from the share of the work that was done since the start."""
-        shares = [self._share(point) for point in points if point.state == "RUNNING"]
-        done = n_finished(points) + sum(shares) - self._done_before
-        missing = self._trials - self._done_before - done
+        shares = [self._share(trial) for trial in trials if trial.state == "RUNNING"]
+        done = n_finished(trials) + sum(shares) - self._done_before
+        missing = self._n_trials - self._done_before - done
         if done < 0.05 or missing <= 0:
             return ""
         return f"about {_clock(elapsed / done * missing)} left"
 
-    def _share(self, point: TrialPoint) -> float:
-        if not point.progress:
+    def _share(self, trial: TrialSummary) -> float:
+        if not trial.progress:
             return 0.0
-        epoch, batch, batches = point.progress
+        epoch, batch, batches = trial.progress
         return (epoch - 1 + batch / max(batches, 1)) / self._epochs
 
-    def _running(self, point: TrialPoint) -> str:
-        if not point.progress:
-            return self._at(point, point.epochs)
-        now, batch, batches = point.progress
+    def _running(self, trial: TrialSummary) -> str:
+        if not trial.progress:
+            return self._at(trial, trial.epochs)
+        now, batch, batches = trial.progress
         where = f"epoch {now} of {self._epochs}, batch {batch} of {batches}"
-        return " · ".join([_name(point), where, *_score(point, point.epochs)])
+        return " · ".join([_name(trial), where, *_score(trial, trial.epochs)])
 
-    def _at(self, point: TrialPoint, epoch: int) -> str:
+    def _at(self, trial: TrialSummary, epoch: int) -> str:
         where = f"epoch {epoch} of {self._epochs}" if epoch else "started"
-        return " · ".join([_name(point), where, *_score(point, epoch)])
+        return " · ".join([_name(trial), where, *_score(trial, epoch)])
 
 
-def top_trials(points: Sequence[TrialPoint], n: int = 5) -> Table:
+def top_trials(trials: Sequence[TrialSummary], n: int = 5) -> Table:
     """Tabulate the best completed trials, best first."""
-    complete = [point for point in points if point.state == "COMPLETE"]
-    ranked = sorted(complete, key=lambda point: (-(point.value or 0), point.number))[:n]
-    begun = sum(point.state != "WAITING" for point in points)  # points to try first wait, too
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))[:n]
+    begun = sum(trial.state != "WAITING" for trial in trials)  # trials to try first wait, too
     table = Table(title=f"Top {len(ranked)} of {begun} trials, on validation")
     parameters = main_parameters(ranked)
     for column in ("trial", "macro-F1", "accuracy", "epochs", *parameters):
         table.add_column(column.replace("_", " "), justify="right")
-    for point in ranked:
+    for trial in ranked:
         table.add_row(
-            str(point.number),
-            f"{point.value:.4f}",
-            f"{point.accuracy:.4f}" if point.accuracy is not None else "",
-            str(point.epochs),
-            *(_cell(point.params.get(name, "")) for name in parameters),
+            str(trial.number),
+            f"{trial.value:.4f}",
+            f"{trial.accuracy:.4f}" if trial.accuracy is not None else "",
+            str(trial.epochs),
+            *(_cell(trial.params.get(name, "")) for name in parameters),
         )
     return table
 
@@ -190,26 +190,26 @@ def _cell(value: float | int | str | bool) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _stage(point: TrialPoint) -> tuple[str, int]:
+def _stage(trial: TrialSummary) -> tuple[str, int]:
     """What must change for a line to be worth printing: the state, or the last epoch."""
-    return point.state, point.epochs
+    return trial.state, trial.epochs
 
 
-def _name(point: TrialPoint) -> str:
-    return f"trial {point.number} {point.params.get('backbone', '')}".rstrip()
+def _name(trial: TrialSummary) -> str:
+    return f"trial {trial.number} {trial.params.get('backbone', '')}".rstrip()
 
 
-def _verdict(point: TrialPoint) -> str:
+def _verdict(trial: TrialSummary) -> str:
     """How it ended, and with what."""
-    if point.state == "FAIL":
-        return f"failed: {point.reason}"
-    of_what = "its stored model has" if point.state == "COMPLETE" else "the last epoch had"
-    score = "" if point.value is None else f": {of_what} macro-F1 {point.value:.4f}"
-    return point.state.lower() + score
+    if trial.state == "FAIL":
+        return f"failed: {trial.reason}"
+    of_what = "its stored model has" if trial.state == "COMPLETE" else "the last epoch had"
+    score = "" if trial.value is None else f": {of_what} macro-F1 {trial.value:.4f}"
+    return trial.state.lower() + score
 
 
-def _score(point: TrialPoint, epoch: int) -> list[str]:
-    return [f"macro-F1 {point.curve[epoch]:.4f}"] if epoch in point.curve else []
+def _score(trial: TrialSummary, epoch: int) -> list[str]:
+    return [f"macro-F1 {trial.curve[epoch]:.4f}"] if epoch in trial.curve else []
 
 
 def _in_brackets(parts: Sequence[str]) -> str:

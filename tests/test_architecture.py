@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"data", "runtime", "gate", "retention"},
     {"comparison", "cost"},
-    {"results", "trial_points"},
+    {"results", "trials"},
     {"trial_config", "command_config", "preconditions"},
     {"config", "processes", "compilation"},
     {"settings"},

@@ -1,12 +1,12 @@
 import pytest
 
 from fer_search.cost import best_so_far, cost_of, pruning, seconds_at_work
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 
 def trial(number, state, value, n_epochs, started=None, ended=None):
     curve = {epoch: 0.1 for epoch in range(1, n_epochs + 1)}
-    return TrialPoint(
+    return TrialSummary(
         number=number, state=state, value=value, params={}, curve=curve, started=started,
         ended=ended,
     )  # fmt: skip

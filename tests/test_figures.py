@@ -16,7 +16,7 @@ from fer_search.figures import trial as trial_figures
 from fer_search.figures.embedding import embedded
 from fer_search.figures.parallel import parallel_coordinates
 from fer_search.results import EpochMetrics, Evaluation
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 OF_TRIALS = [
     study_figures.optimization_history,
@@ -41,7 +41,7 @@ def trial(number, state="COMPLETE", value=None, params=None, n_epochs=3):
     if value is None and state in ("COMPLETE", "PRUNED"):
         value = 0.3 + 0.01 * (number % 30)
     backbone = ("vgg16", "resnet50")[number % 3 == 0]
-    return TrialPoint(
+    return TrialSummary(
         number=number,
         state=state,
         value=value,

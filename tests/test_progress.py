@@ -6,11 +6,11 @@ from rich.console import Console
 
 from fer_search import progress
 from fer_search.retention import StoredModel, Verdict, Version
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 
-def point(number, state, curve=(), value=None, **more):
-    return TrialPoint(
+def trial(number, state, curve=(), value=None, **more):
+    return TrialSummary(
         number=number, state=state, value=value, params={"backbone": "vgg16"},
         curve=dict(enumerate(curve, start=1)), **more,
     )  # fmt: skip
@@ -25,23 +25,23 @@ def plain(monkeypatch):
 
 STORY = [
     [],
-    [point(0, "RUNNING")],
-    [point(0, "RUNNING", [0.1], progress=(1, 5, 10))],
-    [point(0, "RUNNING", [0.1], progress=(2, 5, 10))],
-    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "RUNNING")],
-    [point(0, "COMPLETE", [0.1, 0.2], 0.2), point(1, "PRUNED", [0.05], 0.05)],
+    [trial(0, "RUNNING")],
+    [trial(0, "RUNNING", [0.1], progress=(1, 5, 10))],
+    [trial(0, "RUNNING", [0.1], progress=(2, 5, 10))],
+    [trial(0, "COMPLETE", [0.1, 0.2], 0.2), trial(1, "RUNNING")],
+    [trial(0, "COMPLETE", [0.1, 0.2], 0.2), trial(1, "PRUNED", [0.05], 0.05)],
     [
-        point(0, "COMPLETE", [0.1, 0.2], 0.2),
-        point(1, "PRUNED", [0.05], 0.05),
-        point(2, "FAIL", failure={"failure.message": "the loss became\nNaN"}),
+        trial(0, "COMPLETE", [0.1, 0.2], 0.2),
+        trial(1, "PRUNED", [0.05], 0.05),
+        trial(2, "FAIL", failure={"failure.message": "the loss became\nNaN"}),
     ],
 ]
 
 
 def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
-    with progress.Progress([], trials=3, epochs=2) as shown:
-        for points in STORY:
-            shown.update(points)
+    with progress.Progress([], n_trials=3, epochs=2) as shown:
+        for trials in STORY:
+            shown.update(trials)
     lines = plain.export_text().splitlines()
     assert lines[:2] == [
         "trial 0 vgg16 · started",
@@ -62,10 +62,10 @@ def test_elsewhere_than_in_a_terminal_every_event_is_one_plain_line(plain):
 
 
 def test_a_trial_that_goes_on_is_told_of_from_where_it_was(plain):
-    before = [point(0, "WAITING", [0.1, 0.2])]
-    with progress.Progress(before, trials=3, epochs=4) as shown:
+    before = [trial(0, "WAITING", [0.1, 0.2])]
+    with progress.Progress(before, n_trials=3, epochs=4) as shown:
         shown.update(before)
-        shown.update([point(0, "RUNNING", [0.1, 0.2, 0.3])])
+        shown.update([trial(0, "RUNNING", [0.1, 0.2, 0.3])])
     assert plain.export_text().splitlines() == [
         "trial 0 vgg16 · epoch 2 of 4 · macro-F1 0.2000",
         "trial 0 vgg16 · epoch 3 of 4 · macro-F1 0.3000",
@@ -75,10 +75,10 @@ def test_a_trial_that_goes_on_is_told_of_from_where_it_was(plain):
 def test_in_a_terminal_of_80_columns_the_panel_tells_all(monkeypatch):
     console = Console(force_terminal=True, width=80, record=True, soft_wrap=True)
     monkeypatch.setattr(progress, "console", console)
-    trials = [point(n, "COMPLETE", [0.1], 0.1) for n in range(110)]
-    trials += [point(n, "PRUNED", [0.1], 0.1) for n in range(110, 120)]
-    trials += [point(120, "FAIL"), point(121, "RUNNING", [0.1] * 10, progress=(11, 500, 1000))]
-    with progress.Progress([], trials=500, epochs=20) as shown:
+    trials = [trial(n, "COMPLETE", [0.1], 0.1) for n in range(110)]
+    trials += [trial(n, "PRUNED", [0.1], 0.1) for n in range(110, 120)]
+    trials += [trial(120, "FAIL"), trial(121, "RUNNING", [0.1] * 10, progress=(11, 500, 1000))]
+    with progress.Progress([], n_trials=500, epochs=20) as shown:
         monkeypatch.setattr(shown, "_started", shown._started - 50_000)
         shown._live.update(shown._panel(trials), refresh=True)
     text = console.export_text()
@@ -90,9 +90,9 @@ def test_in_a_terminal_of_80_columns_the_panel_tells_all(monkeypatch):
 def test_in_a_terminal_every_trial_that_has_ended_keeps_a_line(monkeypatch):
     console = Console(force_terminal=True, width=80, record=True, soft_wrap=True)
     monkeypatch.setattr(progress, "console", console)
-    with progress.Progress([], trials=3, epochs=2) as shown:
-        for points in [*STORY, STORY[-1]]:
-            shown.update(points)
+    with progress.Progress([], n_trials=3, epochs=2) as shown:
+        for trials in [*STORY, STORY[-1]]:
+            shown.update(trials)
     text = console.export_text()
     for ended in (
         "trial 0 complete: its stored model has macro-F1 0.2000\n",
@@ -103,22 +103,22 @@ def test_in_a_terminal_every_trial_that_has_ended_keeps_a_line(monkeypatch):
 
 
 def test_what_was_done_before_takes_no_time(plain):
-    before = [point(0, "COMPLETE", [0.1], 0.1)]
-    with progress.Progress(before, trials=3, epochs=2) as shown:
+    before = [trial(0, "COMPLETE", [0.1], 0.1)]
+    with progress.Progress(before, n_trials=3, epochs=2) as shown:
         shown.update(before)
     assert plain.export_text() == ""
     assert shown._time_left(before, elapsed=100) == ""
 
 
 def test_the_table_ranks_complete_trials():
-    points = [
-        point(0, "COMPLETE", [0.1], 0.1, accuracy=0.3),
-        point(1, "PRUNED", [0.9], 0.9),
-        point(2, "COMPLETE", [0.1, 0.5], 0.5, accuracy=0.6),
-        point(3, "WAITING"),
+    trials = [
+        trial(0, "COMPLETE", [0.1], 0.1, accuracy=0.3),
+        trial(1, "PRUNED", [0.9], 0.9),
+        trial(2, "COMPLETE", [0.1, 0.5], 0.5, accuracy=0.6),
+        trial(3, "WAITING"),
     ]
     console = Console(width=120, record=True)
-    console.print(progress.top_trials(points))
+    console.print(progress.top_trials(trials))
     text = console.export_text()
     assert "Top 2 of 3 trials" in text, "what has not begun does not count"
     assert text.index("0.5000") < text.index("0.1000")

@@ -17,7 +17,7 @@ from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics
 from fer_search.tracking import aliases, commands, monitor, registry, store
 from fer_search.tracking.runs import STATUS, StudyRun
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,11 @@ def epoch(number):
     )  # fmt: skip
 
 
-def point(number, state):
+def trial(number, state):
     failure = {"failure.kind": "killed"} if state == "FAIL" else {}
-    return TrialPoint(number=number, state=state, value=None, params={}, curve={}, failure=failure)
+    return TrialSummary(
+        number=number, state=state, value=None, params={}, curve={}, failure=failure
+    )
 
 
 def status(client, run):
@@ -206,7 +208,7 @@ def test_final_metrics_logged_twice_stand_once(client, study_run):
 def test_repair_gives_dead_runs_the_status_of_their_trials(client, study_run):
     states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING", 5: "FAIL"}
     runs = {n: study_run.trial_run("s", n, None) for n in (*states, 6)}
-    study_run.repair([point(number, state) for number, state in states.items()])
+    study_run.repair([trial(number, state) for number, state in states.items()])
     expected = [*(STATUS[state] for state in states.values()), "RUNNING"]
     assert runs[5].tags["failure.kind"] == "killed"
     assert [status(client, run) for run in runs.values()] == expected

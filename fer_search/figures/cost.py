@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fer_search.cost import best_so_far, pruning
 from fer_search.figures import style
 from fer_search.figures.study import NOTHING
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 _STATES = {
@@ -24,7 +24,7 @@ _STATES = {
 }
 
 
-def best_over_time(studies: Mapping[str, Sequence[TrialPoint]], now: float) -> Figure:
+def best_over_time(studies: Mapping[str, Sequence[TrialSummary]], now: float) -> Figure:
     """Draw the best value so far over the time at work; of several studies over trials too.
 
     Args:
@@ -59,7 +59,7 @@ def best_over_time(studies: Mapping[str, Sequence[TrialPoint]], now: float) -> F
     return figure
 
 
-def epochs_by_trial(trials: Sequence[TrialPoint], most: int) -> Figure:
+def epochs_by_trial(trials: Sequence[TrialSummary], most: int) -> Figure:
     """Draw how many epochs each trial trained, and what pruning is likely to have saved, paler.
 
     Args:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fer_search.figures import scales, style
 from fer_search.figures.study import NOTHING
-from fer_search.trial_points import TrialPoint, best_of, differing
+from fer_search.trials import TrialSummary, best_of, differing
 
 MOST = 8
 """Parameters, the most important ones."""
@@ -31,7 +31,9 @@ _LABEL: dict[str, Any] = {
 _BETTER = LinearSegmentedColormap.from_list("better", ["#b9d3e6", "#6baed6", "#08519c"])
 
 
-def parallel_coordinates(trials: Sequence[TrialPoint], importances: Mapping[str, float]) -> Figure:
+def parallel_coordinates(
+    trials: Sequence[TrialSummary], importances: Mapping[str, float]
+) -> Figure:
     """Draw completed trials through their parameters, the better the darker, the best in orange.
 
     Args:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from fer_search.figures import scales, style
-from fer_search.trial_points import TrialPoint, best_of, differing
+from fer_search.trials import TrialSummary, best_of, differing
 
 NOTHING = "no completed trial yet"
 
@@ -25,7 +25,7 @@ _LATER = LinearSegmentedColormap.from_list("later", ["#c6dbef", "#6baed6", "#085
 _ENDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
-def optimization_history(trials: Sequence[TrialPoint]) -> Figure:
+def optimization_history(trials: Sequence[TrialSummary]) -> Figure:
     """Draw what every trial reached, and the best so far, in the order of the trials."""
     figure = style.new_figure(8, 4.2, "Search history", _summary(trials))
     axes = figure.subplots()
@@ -85,7 +85,7 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
     return figure
 
 
-def parameters(trials: Sequence[TrialPoint], names: Sequence[str] | None = None) -> Figure:
+def parameters(trials: Sequence[TrialSummary], names: Sequence[str] | None = None) -> Figure:
     """Draw, for every parameter, the objective of complete trials over the values they had.
 
     Parameters of few values are drawn as choices, wide ranges along a log scale. Points are the
@@ -126,7 +126,7 @@ def parameters(trials: Sequence[TrialPoint], names: Sequence[str] | None = None)
     return figure
 
 
-def trial_curves(trials: Sequence[TrialPoint]) -> Figure:
+def trial_curves(trials: Sequence[TrialSummary]) -> Figure:
     """Draw the validation macro-F1 of every trial over its epochs, the best trial on top."""
     figure = style.new_figure(8, 4.4, "Trials over their epochs", _summary(trials))
     axes = figure.subplots()
@@ -159,18 +159,18 @@ def trial_curves(trials: Sequence[TrialPoint]) -> Figure:
     return figure
 
 
-def _ended(trials: Sequence[TrialPoint], state: str) -> list[TrialPoint]:
+def _ended(trials: Sequence[TrialSummary], state: str) -> list[TrialSummary]:
     """Trials that ended in a state and have a value, by number."""
     ended = [trial for trial in trials if trial.state == state and trial.value is not None]
     return sorted(ended, key=lambda trial: trial.number)
 
 
-def _points(trials: Sequence[TrialPoint]) -> tuple[np.ndarray, np.ndarray]:
+def _points(trials: Sequence[TrialSummary]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and values of trials that have one."""
     return np.array([t.number for t in trials]), np.array([t.value for t in trials], float)
 
 
-def _summary(trials: Sequence[TrialPoint]) -> str:
+def _summary(trials: Sequence[TrialSummary]) -> str:
     """Say how many trials ended how, and which is the best."""
     states = [trial.state for trial in trials]
     ends = [f"{states.count(state)} {word}" for state, word in _ENDS.items() if state in states]
@@ -180,7 +180,7 @@ def _summary(trials: Sequence[TrialPoint]) -> str:
 
 
 def _slice(
-    axes: Axes, trials: Sequence[TrialPoint], name: str, *, best: TrialPoint, order: Normalize
+    axes: Axes, trials: Sequence[TrialSummary], name: str, *, best: TrialSummary, order: Normalize
 ) -> None:
     """Draw the objective over the values of a parameter that all these trials have."""
     values = [trial.params[name] for trial in trials]

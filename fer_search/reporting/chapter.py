@@ -21,7 +21,7 @@ from fer_search.reporting import tables
 from fer_search.reporting.findings import Findings, Tested
 from fer_search.reporting.tables import Fact, Table
 from fer_search.reporting.wording import share
-from fer_search.trial_points import differing
+from fer_search.trials import differing
 
 MISTAKES = 24
 _SLICES = 12
@@ -68,22 +68,22 @@ def chapter(findings: Findings) -> Chapter:
         facts=_listed(findings),
         samples=_samples(findings),
         mistakes=_mistakes(findings, findings.tested) if findings.tested else [],
-        pruning=pruning(findings.points, findings.search.epochs),
+        pruning=pruning(findings.trials, findings.search.epochs),
     )
 
 
 def _drawn(findings: Findings) -> dict[str, Any]:
-    points, tested, best = findings.points, findings.tested, findings.best
+    trials, tested, best = findings.trials, findings.tested, findings.best
     figures = {
-        "history": study_figures.optimization_history(points),
-        "over_time": cost_figures.best_over_time({findings.name: points}, findings.made),
-        "trial_curves": study_figures.trial_curves(points),
+        "history": study_figures.optimization_history(trials),
+        "over_time": cost_figures.best_over_time({findings.name: trials}, findings.made),
+        "trial_curves": study_figures.trial_curves(trials),
         "importances": study_figures.parameter_importances(findings.importances),
-        "parallel": parallel_coordinates(points, findings.importances),
+        "parallel": parallel_coordinates(trials, findings.importances),
         "slices": study_figures.parameters(
-            points, differing(points, findings.importances)[:_SLICES]
+            trials, differing(trials, findings.importances)[:_SLICES]
         ),
-        "epochs": cost_figures.epochs_by_trial(points, findings.search.epochs),
+        "epochs": cost_figures.epochs_by_trial(trials, findings.search.epochs),
     }
     if findings.curves and best:
         kept = int(findings.metrics.get(best.number, {}).get("best_epoch", 0)) or None

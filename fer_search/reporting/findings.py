@@ -15,7 +15,7 @@ from fer_search.config import SearchConfig
 from fer_search.cost import seconds_at_work
 from fer_search.data.splits import Splits
 from fer_search.results import EpochMetrics, Evaluation
-from fer_search.trial_points import TrialPoint, best_of
+from fer_search.trials import TrialSummary, best_of
 
 _BACKEND = "tensorflow"
 """Keras's own default."""
@@ -70,7 +70,7 @@ class Findings:
     """When the run began, in seconds since the epoch."""
     made: float
     """When all this was gathered, in seconds since the epoch."""
-    points: Sequence[TrialPoint]
+    trials: Sequence[TrialSummary]
     """All trials."""
     importances: Mapping[str, float]
     """By parameter; empty if they can not be told."""
@@ -97,21 +97,21 @@ class Findings:
         return self.search.study
 
     @property
-    def best(self) -> TrialPoint | None:
+    def best(self) -> TrialSummary | None:
         """The completed trial with the highest value."""
-        return best_of(self.points)
+        return best_of(self.trials)
 
     @property
     def states(self) -> Counter[str]:
         """Number of trials by state."""
-        return Counter(point.state for point in self.points)
+        return Counter(trial.state for trial in self.trials)
 
     @property
     def finished(self) -> int:
         """Trials that count towards what was asked for."""
         return self.states["COMPLETE"] + self.states["PRUNED"]
 
-    def is_opened_for(self, trial: TrialPoint) -> bool:
+    def is_opened_for(self, trial: TrialSummary) -> bool:
         """Whether the model of a trial was shown the test pictures, by a search or a promotion."""
         return str(trial.number) in [str(each["trial"]) for each in self.openings]
 
@@ -132,7 +132,7 @@ class Findings:
         The study holds it as of the last trial that ended, and without workers of their own.
         """
         used = float(self.facts["seconds_used"])
-        return max(used, seconds_at_work(self.points, self.made))
+        return max(used, seconds_at_work(self.trials, self.made))
 
     @property
     def command(self) -> str:

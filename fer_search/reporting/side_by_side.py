@@ -51,7 +51,7 @@ def compare(studies: Sequence[Findings]) -> Comparison:
     is_common = bool(groups) and len(groups[0]) == len(tested)
     evaluations = {each.name: each.tested.evaluation for each in studies if each.tested}
     figure = cost_figures.best_over_time(
-        {each.name: each.points for each in studies}, max(each.made for each in studies)
+        {each.name: each.trials for each in studies}, max(each.made for each in studies)
     )
     return Comparison(
         warnings=list(_warnings(studies)),
@@ -120,8 +120,8 @@ def _results(studies: Sequence[Findings]) -> Table:
         "finished trials": lambda each: f"{each.finished:,}",
         "pruned": lambda each: f"{each.states['PRUNED']:,}",
         "failed": lambda each: f"{each.states['FAIL']:,}",
-        "epochs": lambda each: f"{cost_of(each.points, each.made).epochs:,}",
-        "time in trials": lambda each: duration(cost_of(each.points, each.made).seconds),
+        "epochs": lambda each: f"{cost_of(each.trials, each.made).epochs:,}",
+        "time in trials": lambda each: duration(cost_of(each.trials, each.made).seconds),
         "times test was opened": lambda each: f"{len(each.openings):,}",
     }
     return Table(

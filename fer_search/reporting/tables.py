@@ -18,7 +18,7 @@ from fer_search.reporting.wording import (
     share,
     value,
 )
-from fer_search.trial_points import TrialPoint, differing
+from fer_search.trials import TrialSummary, differing
 
 TOP = 10
 _PARAMETERS = 4
@@ -90,20 +90,20 @@ def left_out(findings: Findings) -> Table:
 
 def top(findings: Findings) -> Table:
     """The best completed trials, with the parameters that matter most."""
-    complete = [p for p in findings.points if p.state == "COMPLETE" and p.value is not None]
+    complete = [p for p in findings.trials if p.state == "COMPLETE" and p.value is not None]
     names = differing(complete, findings.importances)[:_PARAMETERS]
-    complete.sort(key=lambda point: (-(point.value or 0), point.number))
+    complete.sort(key=lambda trial: (-(trial.value or 0), trial.number))
     rows = []
-    for point in complete[:TOP]:
-        metrics = findings.metrics.get(point.number, {})
+    for trial in complete[:TOP]:
+        metrics = findings.metrics.get(trial.number, {})
         rows.append(
             (
-                str(point.number),
-                score(point.value, 4),
-                score(point.accuracy, 4),
-                str(point.epochs),
+                str(trial.number),
+                score(trial.value, 4),
+                score(trial.accuracy, 4),
+                str(trial.epochs),
                 duration(metrics.get("train_seconds")),
-                *(value(point.params.get(name), digits=3) for name in names),
+                *(value(trial.params.get(name), digits=3) for name in names),
             )
         )
     return Table(
@@ -161,9 +161,9 @@ def emotions(findings: Findings) -> Table:
 
 def cost(findings: Findings) -> Table:
     """Trials, epochs and time by how trials ended."""
-    whole = cost_of(findings.points, findings.made)
+    whole = cost_of(findings.trials, findings.made)
     parts = {
-        name: cost_of([p for p in findings.points if p.state == state], findings.made)
+        name: cost_of([p for p in findings.trials if p.state == state], findings.made)
         for state, name in _STATES.items()
     }
     rows = [
@@ -184,14 +184,14 @@ def cost(findings: Findings) -> Table:
 
 def failures(findings: Findings) -> Table:
     """Why trials failed, the most frequent reason first."""
-    trials: dict[tuple[str, str], list[int]] = {}
-    for point in findings.points:
-        if point.state == "FAIL":
-            kind = point.failure.get("failure.kind", MISSING).replace("_", " ")
-            trials.setdefault((kind, point.reason), []).append(point.number)
+    numbers_of: dict[tuple[str, str], list[int]] = {}
+    for trial in findings.trials:
+        if trial.state == "FAIL":
+            kind = trial.failure.get("failure.kind", MISSING).replace("_", " ")
+            numbers_of.setdefault((kind, trial.reason), []).append(trial.number)
     rows = [
         (kind, reason, ", ".join(map(str, numbers)))
-        for (kind, reason), numbers in sorted(trials.items(), key=lambda item: -len(item[1]))
+        for (kind, reason), numbers in sorted(numbers_of.items(), key=lambda item: -len(item[1]))
     ]
     return Table(head=("kind", "reason", "trials"), rows=rows, texts=3)
 
@@ -234,6 +234,6 @@ def identity(findings: Findings) -> list[Fact]:
     return [Fact(name=name, value=str(each)) for name, each in identities.items()]
 
 
-def parameters(point: TrialPoint) -> list[Fact]:
+def parameters(trial: TrialSummary) -> list[Fact]:
     """What a trial was trained with."""
-    return [Fact(name=name, value=value(given)) for name, given in point.params.items()]
+    return [Fact(name=name, value=value(given)) for name, given in trial.params.items()]

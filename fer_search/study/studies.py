@@ -22,7 +22,7 @@ from fer_search.study.queue import Queue
 from fer_search.study.samplers import PRUNERS, PerTrialSampler
 from fer_search.study.space import declare, known_good, settled
 from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, look
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 _RECORD = "fer_search"
 KNOWN = "known-good"
@@ -216,7 +216,7 @@ class Study:
         """Give back every trial that a dead process left running."""
         self._queue.release_dead()
 
-    def points(self) -> list[TrialPoint]:
+    def trials(self) -> list[TrialSummary]:
         """What is known of every trial, in the order of their numbers.
 
         What a foreign HyperModel settles for all of them is missing if the HyperModel is gone.
@@ -226,7 +226,7 @@ class Study:
                 self._settled = settled(self.search)
             except HyperModelError:
                 self._settled = {}
-        return [_point(seen, self._settled) for seen in look(self._study)]
+        return [_summary(seen, self._settled) for seen in look(self._study)]
 
     def importances(self) -> dict[str, float]:
         """By how much the best trials differ from all in each parameter; see `importances_of`."""
@@ -245,12 +245,12 @@ class Study:
         return self.search
 
 
-def _point(seen: Seen, settled: dict[str, Any]) -> TrialPoint:
+def _summary(seen: Seen, settled: dict[str, Any]) -> TrialSummary:
     trial, held = seen
     lease = trial.user_attrs.get(leases.ATTRIBUTE) or {}
     is_waiting = trial.state in UNFINISHED and not held  # given back, or left by a dead process
     started = None if is_waiting else trial.datetime_start
-    return TrialPoint(
+    return TrialSummary(
         number=trial.number,
         state="RUNNING" if held else "WAITING" if is_waiting else trial.state.name,
         value=trial.value if trial.state in FINISHED and trial.values else None,

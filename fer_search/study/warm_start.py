@@ -80,7 +80,7 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
             "declares now",
             hint="name a study of this version of the HyperModel",
         )
-    finished = [point for point in earlier.points() if point.state in ("COMPLETE", "PRUNED")]
+    finished = [trial for trial in earlier.trials() if trial.state in ("COMPLETE", "PRUNED")]
     if is_ours:
         finished = [p for p in finished if p.params.get("backbone") in search.backbones]
     if not finished:

@@ -20,7 +20,7 @@ from fer_search.errors import StoreError
 from fer_search.results import EpochMetrics
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 STATUS: Mapping[str, str] = {
     "COMPLETE": "FINISHED",
@@ -159,24 +159,24 @@ class StudyRun(LoggedRun):
         runs = self._children("attributes.status = 'FINISHED'")
         return {int(run.data.tags[_NUMBER]): dict(run.data.metrics) for run in runs}
 
-    def repair(self, points: Sequence[TrialPoint]) -> list[str]:
+    def repair(self, trials: Sequence[TrialSummary]) -> list[str]:
         """Give every trial run that is RUNNING but not trained the status that its trial has.
 
         One that a live worker still delivers gets it a little early; the worker gives it again.
 
         Args:
-            points: The trials; RUNNING only where a live process trains. A run whose trial is
+            trials: The trials; RUNNING only where a live process trains. A run whose trial is
                 not among them is newer than they are and left alone.
 
         Returns:
             Names of the repaired runs.
         """
         repaired = []
-        known = {str(point.number): point for point in points}
+        known = {str(trial.number): trial for trial in trials}
         for run in self._children("attributes.status = 'RUNNING'"):
-            point = known.get(run.data.tags.get(_NUMBER))
-            if point and point.state != "RUNNING":
-                TrialRun(self.client, run).end_as(point.state, point.failure)
+            trial = known.get(run.data.tags.get(_NUMBER))
+            if trial and trial.state != "RUNNING":
+                TrialRun(self.client, run).end_as(trial.state, trial.failure)
                 repaired.append(run.info.run_name)
         return repaired
 

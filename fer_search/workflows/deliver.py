@@ -83,7 +83,7 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
 def deliver_left(study: Study, study_run: StudyRun) -> None:
     """Finish the deliveries that a kill cut short on this machine, and empty the spool."""
     folder = spool.folder_of(study_run.run_id)
-    states = [point.state for point in study.points()]
+    states = [trial.state for trial in study.trials()]
     ended = [n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED", "FAIL")]
     spool.drop_checkpoints(folder, ended)
     for spooled in spool.waiting(folder):

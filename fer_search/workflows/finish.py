@@ -20,7 +20,7 @@ from fer_search.study.studies import Study
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
-from fer_search.trial_points import TrialPoint, best_of, n_finished
+from fer_search.trials import TrialSummary, best_of, n_finished
 from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"
@@ -36,15 +36,15 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     Raises:
         StudyStopped: If no trial was completed, so that there is nothing to choose.
     """
-    points = study.points()
-    log_counts(study_run, points)
-    study_run.log_figures(_pictures(study, points))
-    best = best_of(points)
+    trials = study.trials()
+    log_counts(study_run, trials)
+    study_run.log_figures(_pictures(study, trials))
+    best = best_of(trials)
     if timed_out:
-        say(f"The time is up after {sum(count(points).values())} trials.")
+        say(f"The time is up after {sum(count(trials).values())} trials.")
     if best is None:
         raise StudyStopped(
-            f"no trial was completed: {dict(count(points))}",
+            f"no trial was completed: {dict(count(trials))}",
             hint="resume with a larger timeout=…"
             if timed_out
             else "resume with more trials=…, or start a study with pruner=none",
@@ -57,42 +57,42 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
         )
     _register(study, study_run, best)
     _score_once(study, study_run, splits, best)
-    console.print(top_trials(points))
+    console.print(top_trials(trials))
     score = _score(study_run, best)
     say(score)
     return score
 
 
-def count(points: Sequence[TrialPoint]) -> Counter[str]:
+def count(trials: Sequence[TrialSummary]) -> Counter[str]:
     """Number of trials that ended, by state."""
-    return Counter(p.state for p in points if p.state in ("COMPLETE", "PRUNED", "FAIL"))
+    return Counter(trial.state for trial in trials if trial.state in ("COMPLETE", "PRUNED", "FAIL"))
 
 
-def log_counts(study_run: StudyRun, points: Sequence[TrialPoint]) -> None:
+def log_counts(study_run: StudyRun, trials: Sequence[TrialSummary]) -> None:
     """Log how far the study is, and its best value by the number of finished trials."""
-    n = count(points)
-    step, now = n_finished(points), time.time()
+    n = count(trials)
+    step, now = n_finished(trials), time.time()
     values: dict[str, float] = {
         "trials_complete": n["COMPLETE"],
         "trials_pruned": n["PRUNED"],
         "trials_failed": n["FAIL"],
     }
-    best = best_of(points)
+    best = best_of(trials)
     if best and best.value is not None:
         values["best_val_macro_f1"] = best.value
     study_run.log_metrics(values, step=step, at=now)
 
 
-def _pictures(study: Study, points: Sequence[TrialPoint]) -> dict[str, Any]:
+def _pictures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
     return {
-        "optimization_history.png": study_figures.optimization_history(points),
-        "trial_curves.png": study_figures.trial_curves(points),
-        "parameters.png": study_figures.parameters(points),
+        "optimization_history.png": study_figures.optimization_history(trials),
+        "trial_curves.png": study_figures.trial_curves(trials),
+        "parameters.png": study_figures.parameters(trials),
         "parameter_importances.png": study_figures.parameter_importances(study.importances()),
     }
 
 
-def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> None:
+def _register(study: Study, study_run: StudyRun, best: TrialSummary) -> None:
     """Make the best model the challenger, unless nothing shall be registered."""
     if study.search.register_ != "none":
         version = register(study, study_run, best.number, str(best.run_id))
@@ -100,7 +100,7 @@ def _register(study: Study, study_run: StudyRun, best: TrialPoint) -> None:
         study_run.set_tags({VERSION_TAG: version})
 
 
-def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialPoint) -> None:
+def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialSummary) -> None:
     """Open test for the chosen trial; if it was opened for it before, its score stands."""
     if study_run.tags.get("best_trial") == str(best.number):
         return
@@ -121,7 +121,7 @@ def _log_test(
     study_run: StudyRun,
     evaluation: Evaluation,
     views: Mapping[int, Evaluation],
-    best: TrialPoint,
+    best: TrialSummary,
     openings: int,
 ) -> None:
     title = f"Trial {best.number} on test"
@@ -142,7 +142,7 @@ def _log_test(
     )
 
 
-def _score(study_run: StudyRun, best: TrialPoint) -> str:
+def _score(study_run: StudyRun, best: TrialSummary) -> str:
     data = study_run.client.get_run(study_run.run_id).data
     openings = int(data.tags["test_openings"])
     return (

@@ -20,7 +20,7 @@ from fer_search.results import EpochMetrics, Evaluation
 from fer_search.study.studies import Study
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.trial_points import TrialPoint, best_of
+from fer_search.trials import TrialSummary, best_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _COMMIT = "mlflow.source.git.commit"
 
 def gather(study: Study, study_run: StudyRun) -> Findings:
     """Read everything that a report says of a study."""
-    points, tags = study.points(), study_run.tags
+    trials, tags = study.trials(), study_run.tags
     splits, no_pictures = _splits(study)
     return Findings(
         search=study.search,
@@ -39,10 +39,10 @@ def gather(study: Study, study_run: StudyRun) -> Findings:
         run_id=study_run.run_id,
         began=study_run.began,
         made=time.time(),
-        points=points,
+        trials=trials,
         importances=study.importances(),
         metrics=study_run.completed(),
-        curves=_curves(study_run, best_of(points)),
+        curves=_curves(study_run, best_of(trials)),
         data=study_run.read_json("data.json") or {},
         environment=study_run.read_json("environment.json") or _little(tags),
         openings=study_run.openings(),
@@ -52,7 +52,7 @@ def gather(study: Study, study_run: StudyRun) -> Findings:
     )
 
 
-def _curves(study_run: StudyRun, best: TrialPoint | None) -> list[EpochMetrics]:
+def _curves(study_run: StudyRun, best: TrialSummary | None) -> list[EpochMetrics]:
     if best is None or best.run_id is None or not store.holds(study_run.client, best.run_id):
         return []
     return study_run.existing(best.run_id).epochs()

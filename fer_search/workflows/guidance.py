@@ -11,7 +11,7 @@ from fer_search.processes import Launch
 from fer_search.study.studies import RDBStorage, Study, study_names
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.trial_points import n_finished
+from fer_search.trials import n_finished
 from fer_search.workflows.finish import VERSION_TAG
 
 COMPARE = "Compare the runs"
@@ -34,7 +34,7 @@ def beginning(
         known = study_names(storage) if asked.study != AUTO else []
         like = difflib.get_close_matches(asked.study, known, n=3)
         return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
-    done, default = n_finished(found.points()), _DEFAULT_TRIALS
+    done, default = n_finished(found.trials()), _DEFAULT_TRIALS
     own = "Its own settings hold unless others are asked for"
     if asked.trials == default != settings.trials:
         own += f" (trials={default}, the default, asks for nothing else)"
@@ -81,7 +81,7 @@ def as_much_again(study: Study, *, timed_out: bool) -> dict[str, Any]:
     """What to ask for so that a study goes on."""
     if timed_out:
         return {"timeout": 2 * math.ceil(study.facts["seconds_used"])}
-    trials = 2 * max(study.search.trials, n_finished(study.points()))
+    trials = 2 * max(study.search.trials, n_finished(study.trials()))
     return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
 
 

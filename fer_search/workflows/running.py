@@ -11,7 +11,7 @@ from fer_search.progress import Progress
 from fer_search.study.studies import Study
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
-from fer_search.trial_points import n_finished
+from fer_search.trials import n_finished
 from fer_search.workflows.deliver import deliver_left
 from fer_search.workflows.finish import count, log_counts
 from fer_search.workflows.launcher import Launcher
@@ -33,28 +33,28 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     """
     repair(study, study_run)
     study.forgive()
-    search, points = study.search, study.points()
+    search, trials = study.search, study.trials()
     logs = spool.folder_of(study_run.run_id)
     spool.sweep(logs)
-    counted = count(points)
-    if n_finished(points) >= search.trials:
+    counted = count(trials)
+    if n_finished(trials) >= search.trials:
         return False
     began, used_before = time.monotonic(), study.facts["seconds_used"]
     crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
-    with Progress(points, trials=search.trials, epochs=search.epochs) as progress:
+    with Progress(trials, n_trials=search.trials, epochs=search.epochs) as progress:
 
         def on_poll() -> int:
             nonlocal counted
-            points = study.points()
-            progress.update(points)
+            trials = study.trials()
+            progress.update(trials)
             used = used_before + time.monotonic() - began
-            if (now := count(points)) != counted:
+            if (now := count(trials)) != counted:
                 counted = now
-                patiently(lambda: log_counts(study_run, points))
+                patiently(lambda: log_counts(study_run, trials))
                 study.change(seconds_used=used)
             if 0 < search.timeout < used:
                 raise TimeoutError
-            return n_finished(points)
+            return n_finished(trials)
 
         try:
             crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
@@ -64,7 +64,7 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
             crew.stop()
             repair(study, study_run)
             study.change(seconds_used=used_before + time.monotonic() - began)
-            progress.update(study.points())
+            progress.update(study.trials())
     return False
 
 
@@ -72,6 +72,6 @@ def repair(study: Study, study_run: StudyRun) -> None:
     """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
     deliver_left(study, study_run)
     study.release_dead()
-    repaired = study_run.repair(study.points())
+    repaired = study_run.repair(study.trials())
     if repaired:
         log.info("repaired: %s", ", ".join(repaired))

@@ -26,7 +26,7 @@ from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.runs import StudyRun
-from fer_search.trial_points import n_finished
+from fer_search.trials import n_finished
 from fer_search.workflows import guidance
 from fer_search.workflows.description import page
 from fer_search.workflows.finish import finish
@@ -82,7 +82,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
         study = create_study(storage, settings, facts, first)
     resume = guidance.resume_command(study, config, launch)
     say(f"Study {study.name}, run {study_run.run_id}.")
-    if n_finished(study.points()) < study.search.trials:
+    if n_finished(study.trials()) < study.search.trials:
         say(f"To resume it after a stop:\n  {resume}\n")
     with _ending_the_run(study_run, study, resume):
         _describe(study_run, study, splits, device)
@@ -91,7 +91,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     commands = guidance.what_next(study, study_run, config, launch, timed_out=timed_out)
     say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))
     del commands[guidance.COMPARE]  # whoever reads the page is there
-    study_run.describe(page(study.points(), study_run.experiment_id, commands, score))
+    study_run.describe(page(study.trials(), study_run.experiment_id, commands, score))
 
 
 def _check_networks(settings: SearchConfig) -> None:
@@ -136,7 +136,7 @@ def _resumed(
     check_data(study, splits)
     study_run = StudyRun.of(client, study.name, study.facts["run_id"])
     before = study_run.tags.get("backend", device.backend)
-    if before != device.backend and n_finished(study.points()) < settings.trials:
+    if before != device.backend and n_finished(study.trials()) < settings.trials:
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
     study.resume(settings)
     if store.is_launched():
@@ -172,7 +172,7 @@ def _ending_the_run(study_run: StudyRun, study: Study, resume: str) -> Iterator[
 
     def describe() -> None:
         commands = {"Go on after a stop": resume}
-        study_run.describe(page(study.points(), study_run.experiment_id, commands))
+        study_run.describe(page(study.trials(), study_run.experiment_id, commands))
 
     describe()
     try:

@@ -78,7 +78,7 @@ def work(config: WorkerConfig) -> None:
             say(f"trial {trial.number} · started")
             if finished := run_trial(trial, splits, study, study_run):
                 courier.send(finished)
-            say(f"trial {trial.number} · {study.points()[trial.number].state.lower()}")
+            say(f"trial {trial.number} · {study.trials()[trial.number].state.lower()}")
             courier.heed()
             processes.heed_stop()
             after_first = after_first or _memory()

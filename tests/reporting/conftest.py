@@ -36,7 +36,7 @@ def whole(splits):
         run_id="0" * 32,
         began=0.0,
         made=1000.0,
-        points=[
+        trials=[
             trial(0, "COMPLETE", 0.3), trial(1, "COMPLETE", 0.5), trial(2, "PRUNED", 0.2),
             trial(3, "FAIL", failure=failure),
         ],
@@ -56,7 +56,7 @@ def whole(splits):
 def begun(whole):
     """A study whose first trial is running, and of which nothing else is known."""
     return dataclasses.replace(
-        whole, search=SearchConfig(study="begun"), points=[trial(0, "RUNNING")], importances={},
+        whole, search=SearchConfig(study="begun"), trials=[trial(0, "RUNNING")], importances={},
         metrics={}, curves=[], data={}, environment={}, openings=[], tested=None, splits=None,
         no_pictures="they are elsewhere",
     )  # fmt: skip

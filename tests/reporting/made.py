@@ -4,7 +4,7 @@ import numpy as np
 
 from fer_search.reporting.findings import Tested
 from fer_search.results import Evaluation
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 
 HOSTILE = '<script>alert(1)</script> & "quoted" {{ 6 * 7 }}'
 
@@ -24,7 +24,7 @@ def answers(splits, *, trial=1, skill=0.6, origins=None):
 
 
 def trial(number, state, value=None, failure=None):
-    return TrialPoint(
+    return TrialSummary(
         number=number, state=state, value=value,
         params={"backbone": "tiny", "dropout": 0.1 * number, "flip": number % 2 == 0},
         curve={epoch: 0.1 * epoch for epoch in range(1, 2 + number)},

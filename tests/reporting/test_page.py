@@ -71,9 +71,9 @@ def test_mistakes_are_shown_the_surest_first(page, whole):
 
 def test_other_peoples_text_stays_text(whole, splits):
     bad = [f"<img src=x onerror=alert({i})>\udcff" for i in range(len(splits.test))]
-    points = [*whole.points, trial(4, "COMPLETE", 0.9)]
+    trials = [*whole.trials, trial(4, "COMPLETE", 0.9)]
     awkward = dataclasses.replace(
-        whole, tested=answers(splits, origins=bad), points=points, no_pictures=HOSTILE, splits=None
+        whole, tested=answers(splits, origins=bad), trials=trials, no_pictures=HOSTILE, splits=None
     )
     html = render([awkward])
     assert html.encode("utf-8")
@@ -95,7 +95,7 @@ def test_a_test_that_was_opened_is_never_called_unopened(whole):
     assert "that were kept" not in text
     since_promoted = dataclasses.replace(
         whole,
-        points=[*whole.points, trial(4, "COMPLETE", 0.9)],
+        trials=[*whole.trials, trial(4, "COMPLETE", 0.9)],
         openings=[*whole.openings, {"trial": 4, "at": "now", "why": "promotion of version 4"}],
     )
     text = Page(render([since_promoted])).text
@@ -113,7 +113,7 @@ def test_the_command_names_the_backend_if_it_is_not_the_default(whole):
 def test_a_study_whose_first_trial_runs_was_at_work(begun):
     facts = begun.facts | {"seconds_used": 0.0}
     running = [dataclasses.replace(trial(0, "RUNNING"), started=100.0)]
-    early = dataclasses.replace(begun, facts=facts, points=running, made=100 + 2 * 3600.0)
+    early = dataclasses.replace(begun, facts=facts, trials=running, made=100 + 2 * 3600.0)
     assert "time at work 2.0 h 1 epoch" in Page(render([early])).text
 
 

@@ -40,8 +40,8 @@ def test_the_best_trials_come_first_with_the_most_important_parameters(whole):
 
 
 def test_at_most_ten_trials_are_listed(whole):
-    points = [trial(number, "COMPLETE", number / 100) for number in range(30)]
-    table = tables.top(dataclasses.replace(whole, points=points))
+    trials = [trial(number, "COMPLETE", number / 100) for number in range(30)]
+    table = tables.top(dataclasses.replace(whole, trials=trials))
     assert [row[0] for row in table.rows] == [str(number) for number in range(29, 19, -1)]
 
 
@@ -67,7 +67,7 @@ def test_cost_is_told_by_how_trials_ended(whole):
 
 def test_waiting_trials_have_a_row_so_that_the_rows_sum_up(whole):
     waiting = dataclasses.replace(trial(4, "WAITING"), started=None, ended=None)
-    rows = tables.cost(dataclasses.replace(whole, points=[*whole.points, waiting])).rows
+    rows = tables.cost(dataclasses.replace(whole, trials=[*whole.trials, waiting])).rows
     assert rows[-2:] == [
         ("waiting", "1", "5", "0.0 s", "–", "0 %"),
         ("all", "5", "15", "4 min 0 s", "16 s", "100 %"),
@@ -77,17 +77,17 @@ def test_waiting_trials_have_a_row_so_that_the_rows_sum_up(whole):
 def test_failures_are_grouped_by_their_reason_and_long_ones_cut(whole):
     again = {"failure.kind": "not_finite", "failure.message": HOSTILE}
     long = {"failure.kind": "out_of_memory", "failure.message": "no room\n" * 200}
-    points = [*whole.points, trial(4, "FAIL", failure=long), trial(5, "FAIL", failure=again)]
-    first, second = tables.failures(dataclasses.replace(whole, points=points)).rows
+    trials = [*whole.trials, trial(4, "FAIL", failure=long), trial(5, "FAIL", failure=again)]
+    first, second = tables.failures(dataclasses.replace(whole, trials=trials)).rows
     assert first == ("not finite", HOSTILE, "3, 5")
     assert second[1].endswith("no room no roo …")
     assert len(second[1]) <= 400
     path = {"failure.message": "/" + "folder/" * 100 + " is full"}
     (row,) = tables.failures(
-        dataclasses.replace(whole, points=[trial(0, "FAIL", failure=path)])
+        dataclasses.replace(whole, trials=[trial(0, "FAIL", failure=path)])
     ).rows
     assert row[1].startswith("/folder/folder/")
-    nameless = tables.failures(dataclasses.replace(whole, points=[trial(0, "FAIL")]))
+    nameless = tables.failures(dataclasses.replace(whole, trials=[trial(0, "FAIL")]))
     assert nameless.rows == [("–", "no reason was recorded", "0")]
 
 

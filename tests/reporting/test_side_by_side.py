@@ -42,7 +42,7 @@ def test_the_same_model_is_not_ahead_of_itself(whole):
             id="budget",
         ),
         pytest.param(
-            {"points": []},
+            {"trials": []},
             "They have not come equally far; finished trials: 3 (whole), 0 (other).",
             id="progress",
         ),

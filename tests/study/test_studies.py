@@ -60,7 +60,7 @@ def test_takes_exactly_the_budget():
     study = fresh(trials=4)
     while trial := study.take():
         finish(study, trial)
-    assert [point.state for point in study.points()] == ["COMPLETE"] * 4
+    assert [trial.state for trial in study.trials()] == ["COMPLETE"] * 4
 
 
 def test_failed_trials_do_not_count():
@@ -68,7 +68,7 @@ def test_failed_trials_do_not_count():
     study.take().fail(TrialFailed("not_finite", "x"))
     while trial := study.take():
         finish(study, trial)
-    assert [p.state for p in study.points()] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [p.state for p in study.trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_the_known_good_point_comes_first():
@@ -87,7 +87,7 @@ def test_a_trial_that_was_given_back_is_the_same_when_taken_again():
     trial.report(epoch_of(1))
     trial.run_id = "mine"
     assert trial.give_back()
-    waiting = study.points()[1]
+    waiting = study.trials()[1]
     assert (waiting.state, waiting.started) == ("WAITING", None), "it costs until now"
     again = reopened().take()
     second = again.ask(partial(suggest, search=study.search, seed=again.seed))
@@ -101,7 +101,7 @@ def test_a_finished_trial_is_not_given_back():
     trial = study.take()
     finish(study, trial)
     assert not trial.give_back()
-    assert study.points()[0].state == "COMPLETE"
+    assert study.trials()[0].state == "COMPLETE"
 
 
 def test_no_proposal_is_repeated_after_a_restart():
@@ -173,9 +173,9 @@ def test_a_trial_of_a_live_process_is_left_alone_and_of_a_dead_one_taken_over():
     assert other.number == 1
     assert study.take_number(0) is None
     other.complete(result())
-    assert study.points()[0].state == "RUNNING"
+    assert study.trials()[0].state == "RUNNING"
     _kill(process)
-    left = study.points()[0]
+    left = study.trials()[0]
     assert (left.state, left.started) == ("WAITING", None), "nobody trains it"
     trial = study.take()
     assert (trial.number, trial.takeovers) == (0, 1)
@@ -194,7 +194,7 @@ def test_a_trial_whose_owner_ended_it_and_itself_in_this_moment_is_not_taken_ove
     now = look(study._study)[0].trial.user_attrs["lease"]
     assert leases.swap(study._queue._storage, seen._trial_id, now, stale)
     assert study._queue._seize(seen) is None
-    assert study.points()[0].state == "COMPLETE"
+    assert study.trials()[0].state == "COMPLETE"
 
 
 def test_a_trial_that_ended_with_its_process_while_the_list_was_read_counts():
@@ -211,7 +211,7 @@ def test_a_trial_that_ended_with_its_process_while_the_list_was_read_counts():
     study._study.get_trials = slow
     go.set()
     assert study.take() is None
-    assert [point.state for point in study.points()] == ["COMPLETE"]
+    assert [trial.state for trial in study.trials()] == ["COMPLETE"]
 
 
 def test_a_trial_that_ends_with_its_process_while_trials_are_counted_counts(monkeypatch):
@@ -237,7 +237,7 @@ def test_a_trial_that_was_lost_sight_of_while_it_was_taken_is_taken_again(monkey
         broken.setattr(queue, "Trial", _away)
         with pytest.raises(sqlite3.OperationalError):
             study.take()
-    assert [point.state for point in study.points()] == ["WAITING"]
+    assert [trial.state for trial in study.trials()] == ["WAITING"]
     trial = study.take()
     assert (trial.number, trial.takeovers) == (0, 0), "its process never died"
     finish(study, trial)
@@ -254,7 +254,7 @@ def test_an_end_that_the_storage_did_not_take_is_told_again(monkeypatch):
             with pytest.raises(sqlite3.OperationalError):
                 trial.complete(result())
     trial.complete(result())
-    assert study.points()[0].state == "COMPLETE"
+    assert study.trials()[0].state == "COMPLETE"
 
 
 def _away(*_, **__):
@@ -275,7 +275,7 @@ def test_a_trial_that_keeps_killing_its_workers_is_lost():
         _kill(_killed_holder())
     trial = study.take()
     assert trial.number == 1
-    assert study.points()[0].state == "FAIL"
+    assert study.trials()[0].state == "FAIL"
     trial.give_back()
 
 
@@ -288,7 +288,7 @@ def test_a_trial_whose_worker_the_kernel_kills_for_memory_twice_does_not_fit(mon
         trial = study.take()
         assert (trial.number, trial.memory_kills) == (number, 1 - number)
         trial.give_back()
-    assert study.points()[0].failure["failure.kind"] == "out_of_memory"
+    assert study.trials()[0].failure["failure.kind"] == "out_of_memory"
 
 
 def test_kernel_kills_elsewhere_say_nothing_about_a_dead_worker(monkeypatch):
@@ -332,7 +332,7 @@ def test_the_budget_has_room_for_those_who_came_first():
         "it was taken later, though its number is lower"
     )
     assert second.give_back()
-    assert study.points()[0].state == "WAITING"
+    assert study.trials()[0].state == "WAITING"
     finish(study, first)
     assert study.take() is None
 
@@ -384,7 +384,7 @@ def test_who_has_lost_the_lease_neither_tells_nor_gives_back():
     assert not trial.give_back()
     with pytest.raises(leases.LeaseLost):
         trial.complete(result())
-    assert study.points()[0].state == "RUNNING"
+    assert study.trials()[0].state == "RUNNING"
 
 
 def test_changing_one_fact_keeps_what_others_changed():
@@ -400,9 +400,9 @@ def test_the_heartbeat_carries_progress_and_notices_a_lost_lease(monkeypatch):
     trial = study.take()
     trial.progress(1, 2, 3)
     deadline = time.time() + 10
-    while not study.points()[0].progress and time.time() < deadline:
+    while not study.trials()[0].progress and time.time() < deadline:
         time.sleep(0.05)
-    assert list(study.points()[0].progress) == [1, 2, 3]
+    assert list(study.trials()[0].progress) == [1, 2, 3]
     study._queue._storage.set_trial_user_attr(trial._id, "lease", {"host": "thief"})
     while not trial._heartbeat.is_lost and time.time() < deadline:
         time.sleep(0.05)
@@ -423,7 +423,7 @@ def test_pruned_by_the_median():
     with pytest.raises(TrialPruned):
         trial.report(epoch_of(2, 0.1))
     trial.prune()
-    point = study.points()[-1]
+    point = study.trials()[-1]
     assert (point.state, point.value) == ("PRUNED", 0.1)
 
 
@@ -467,7 +467,7 @@ def test_points_say_when_a_trial_was_taken_and_told():
     study, began = fresh(trials=2), time.time()
     finish(study, study.take())
     study.take()
-    done, running = study.points()
+    done, running = study.trials()
     assert began - 1 < done.started <= done.ended <= running.started < time.time() + 1
     assert running.ended is None
 
@@ -478,7 +478,7 @@ def test_points_of_a_study_are_known_without_its_hypermodel():
         FACTS,
     )  # fmt: skip
     study.change(search=study.facts["search"] | {"hypermodel": "gone:Model"})
-    assert study.points() == []
+    assert study.trials() == []
 
 
 def test_a_foreign_study_is_refused():
@@ -516,13 +516,13 @@ def test_values_asked_before_an_error_are_kept_and_all_at_once():
 
     def read(hp):
         hp.Float("rate", 0.0, 1.0)
-        assert study.points()[0].params.get("rate") is None
+        assert study.trials()[0].params.get("rate") is None
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         trial.ask(read)
-    assert 0 <= study.points()[0].params["rate"] <= 1
-    assert trial.ask(lambda hp: hp.Float("rate", 0.0, 1.0)) == study.points()[0].params["rate"]
+    assert 0 <= study.trials()[0].params["rate"] <= 1
+    assert trial.ask(lambda hp: hp.Float("rate", 0.0, 1.0)) == study.trials()[0].params["rate"]
 
 
 def test_importances_see_what_trials_were_pruned_for():
@@ -540,7 +540,7 @@ def test_importances_see_what_trials_were_pruned_for():
         else:
             trial.complete(result_with(score))
     assert len(set(rates)) > 12
-    assert {point.state for point in study.points()} == {"COMPLETE", "PRUNED"}
+    assert {trial.state for trial in study.trials()} == {"COMPLETE", "PRUNED"}
     importances = study.importances()
     assert sum(importances.values()) == pytest.approx(1)
     assert "learning_rate" in next(iter(importances)), importances

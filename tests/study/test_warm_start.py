@@ -60,7 +60,7 @@ def test_the_best_trials_come_first_and_in_order_then_the_known_good_ones():
     assert origins[:N_POINTS] == [f"small #{n}" for n in (2, 6, 4, 5)]
     assert origins[N_POINTS:] == [KNOWN, KNOWN]
     tried = study.take().ask(partial(suggest, search=search, seed=0))
-    assert tried == suggest_at(search, earlier.points()[2].params)
+    assert tried == suggest_at(search, earlier.trials()[2].params)
 
 
 def test_a_known_good_point_among_the_best_is_not_tried_twice():

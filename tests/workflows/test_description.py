@@ -1,9 +1,9 @@
-from fer_search.trial_points import TrialPoint
+from fer_search.trials import TrialSummary
 from fer_search.workflows.description import page
 
 
-def point(number, state, value=None, epochs=3):
-    return TrialPoint(
+def trial(number, state, value=None, epochs=3):
+    return TrialSummary(
         number=number, state=state, value=value, run_id=f"r{number}", accuracy=value,
         params={"backbone": "vgg16", "optimizer": "sgd"},
         curve=dict.fromkeys(range(1, epochs + 1), 0.1),
@@ -18,9 +18,9 @@ def test_a_study_that_begins_says_how_to_go_on():
 
 
 def test_the_best_trials_are_linked_best_first_and_the_others_counted():
-    points = [point(n, "COMPLETE", n / 10) for n in range(7)]
-    points += [point(7, "PRUNED", 0.9), point(8, "FAIL"), point(9, "RUNNING")]
-    text = page(points, "4", {"Search on": "more"}, "Test said 0.5.")
+    trials = [trial(n, "COMPLETE", n / 10) for n in range(7)]
+    trials += [trial(7, "PRUNED", 0.9), trial(8, "FAIL"), trial(9, "RUNNING")]
+    text = page(trials, "4", {"Search on": "more"}, "Test said 0.5.")
     assert "**Trials:** 7 complete, 1 pruned, 1 failed." in text
     chosen = "Validation chose trial [6](#/experiments/4/runs/r6) with macro-F1 0.6000."
     assert f"{chosen} Test said 0.5." in text

@@ -69,7 +69,7 @@ def trial_runs(study_run):
 
 
 def states(study):
-    return [point.state for point in study.points()]
+    return [trial.state for trial in study.trials()]
 
 
 def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
@@ -100,7 +100,7 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
     assert version.tags["train_digest"] == splits.train_digest
     assert float(version.tags["val_macro_f1"]) == pytest.approx(metrics["val_macro_f1"], abs=1e-6)
     assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
-    assert study.points()[0].value == metrics["val_macro_f1"]
+    assert study.trials()[0].value == metrics["val_macro_f1"]
 
     finish(study, study_run, splits, timed_out=False)
     score = client.get_run(study_run.run_id).data

@@ -1,6 +1,6 @@
 """What a study knows of its trials, and what that tells: the best one, the progress, what differs.
 
-`study/studies.py` makes these points from Optuna's trials; whoever shows them needs no Optuna.
+`study/studies.py` makes these summaries from Optuna's trials; whoever shows them needs no Optuna.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _LONGEST_REASON = 400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrialPoint:
+class TrialSummary:
     """What a study knows of one trial, for progress and figures."""
 
     number: int
@@ -52,31 +52,31 @@ class TrialPoint:
         return max(self.curve, default=0)
 
 
-def best_of(points: Sequence[TrialPoint]) -> TrialPoint | None:
+def best_of(trials: Sequence[TrialSummary]) -> TrialSummary | None:
     """The completed trial with the highest value, the earliest of equals; None if there is none."""
-    complete = [point for point in points if point.state == "COMPLETE" and point.value is not None]
-    return max(complete, key=lambda point: (point.value, -point.number), default=None)
+    complete = [trial for trial in trials if trial.state == "COMPLETE" and trial.value is not None]
+    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
-def main_parameters(points: Sequence[TrialPoint]) -> list[str]:
+def main_parameters(trials: Sequence[TrialSummary]) -> list[str]:
     """Names of parameters for a column each: ours, or the first ones of a foreign HyperModel."""
-    names = list(dict.fromkeys(name for point in points for name in point.params))
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [n for n in ("backbone", "image_size", "optimizer") if n in names] or names[:4]
 
 
-def n_finished(points: Sequence[TrialPoint]) -> int:
+def n_finished(trials: Sequence[TrialSummary]) -> int:
     """Number of trials that count towards what a study shall hold: complete and pruned ones."""
-    return sum(point.state in ("COMPLETE", "PRUNED") for point in points)
+    return sum(trial.state in ("COMPLETE", "PRUNED") for trial in trials)
 
 
-def differing(points: Sequence[TrialPoint], importances: Mapping[str, float]) -> list[str]:
+def differing(trials: Sequence[TrialSummary], importances: Mapping[str, float]) -> list[str]:
     """Parameters that differ between completed trials.
 
     The most important ones come first, then those that most trials have.
     """
     having: dict[str, list[float | int | str | bool]] = {}
-    for point in points:
-        for name, value in point.params.items() if point.state == "COMPLETE" else ():
+    for trial in trials:
+        for name, value in trial.params.items() if trial.state == "COMPLETE" else ():
             having.setdefault(name, []).append(value)
     names = [name for name, values in having.items() if len(set(values)) > 1]
     return sorted(names, key=lambda name: (-importances.get(name, 0), -len(having[name])))
