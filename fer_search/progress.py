@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_search.retention import Verdict
-from fer_search.trials import TrialSummary, best_of, main_parameters, n_finished
+from fer_search.trials import WORDS, TrialSummary, best_of, complete, main_parameters, n_finished
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
@@ -102,8 +102,8 @@ class Progress:
 
     def _done(self, trials: Sequence[TrialSummary]) -> str:
         counts = [
-            f"{n} {word}"
-            for word, state in (("pruned", "PRUNED"), ("failed", "FAIL"))
+            f"{n} {WORDS[state]}"
+            for state in ("PRUNED", "FAIL")
             if (n := sum(trial.state == state for trial in trials))
         ]
         done = f"{n_finished(trials)} of {self._n_trials} trials{_in_brackets(counts)}"
@@ -144,14 +144,13 @@ class Progress:
 
 def top_trials(trials: Sequence[TrialSummary], n: int = 5) -> Table:
     """Tabulate the best completed trials, best first."""
-    complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))[:n]
+    best = complete(trials)[:n]
     begun = sum(trial.state != "WAITING" for trial in trials)  # trials to try first wait, too
-    table = Table(title=f"Top {len(ranked)} of {begun} trials, on validation")
-    parameters = main_parameters(ranked)
+    table = Table(title=f"Top {len(best)} of {begun} trials, on validation")
+    parameters = main_parameters(best)
     for column in ("trial", "macro-F1", "accuracy", "epochs", *parameters):
         table.add_column(column.replace("_", " "), justify="right")
-    for trial in ranked:
+    for trial in best:
         table.add_row(
             str(trial.number),
             f"{trial.value:.4f}",

@@ -6,7 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+WORDS = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+"""State of a trial -> how it is called where people read."""
+
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+"""States in which a trial stays."""
 
 _LONGEST_REASON = 400
 """Characters of a failure's message that are shown."""
@@ -52,10 +64,19 @@ class TrialSummary:
         return max(self.curve, default=0)
 
 
-def best_of(trials: Sequence[TrialSummary]) -> TrialSummary | None:
-    """The completed trial with the highest value, the earliest of equals; None if there is none."""
-    complete = [trial for trial in trials if trial.state == "COMPLETE" and trial.value is not None]
-    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+def ranked(trials: Iterable[TrialSummary]) -> list[TrialSummary]:
+    """Sort by value, the highest first, and the earliest of equals."""
+    return sorted(trials, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+
+def complete(trials: Iterable[TrialSummary]) -> list[TrialSummary]:
+    """The completed trials, the best first."""
+    return ranked(t for t in trials if t.state == "COMPLETE" and t.value is not None)
+
+
+def best_of(trials: Iterable[TrialSummary]) -> TrialSummary | None:
+    """The best of the completed trials; None if there is none."""
+    return next(iter(complete(trials)), None)
 
 
 def main_parameters(trials: Sequence[TrialSummary]) -> list[str]:

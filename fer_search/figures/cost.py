@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,15 +13,15 @@ from matplotlib.ticker import MaxNLocator
 from fer_search.cost import best_so_far, pruning
 from fer_search.figures import style
 from fer_search.figures.study import NOTHING
-from fer_search.trials import TrialSummary
+from fer_search.trials import WORDS, TrialSummary
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
-_STATES = {
-    "COMPLETE": ("complete", style.BLUE),
-    "PRUNED": ("pruned", style.ORANGE),
-    "FAIL": ("failed", style.INK),
-    "RUNNING": ("running", style.GREEN),
-    "WAITING": ("waiting", style.GREY),
+_COLORS = {
+    "COMPLETE": style.BLUE,
+    "PRUNED": style.ORANGE,
+    "FAIL": style.INK,
+    "RUNNING": style.GREEN,
+    "WAITING": style.GREY,
 }
 
 
@@ -73,16 +74,15 @@ def epochs_by_trial(trials: Sequence[TrialSummary], most: int) -> Figure:
     figure = style.new_figure(8, 3.4, "Epochs of every trial", facts)
     axes = figure.subplots()
     style.plain(axes, grid="y")
-    for state, (name, color) in _STATES.items():
+    for state, name in WORDS.items():
         some = [trial for trial in trials if trial.state == state]
         numbers, lengths = [t.number for t in some], np.array([t.epochs for t in some])
+        bar = functools.partial(axes.bar, numbers, color=_COLORS[state], width=0.8)
         if some:
-            axes.bar(numbers, lengths, color=color, width=0.8, label=name)
+            bar(lengths, label=name)
         if state == "PRUNED" and spared.saved:
             rest = np.maximum(spared.expected - lengths, 0)
-            axes.bar(
-                numbers, rest, bottom=lengths, color=color, alpha=0.2, width=0.8, label="saved"
-            )
+            bar(rest, bottom=lengths, alpha=0.2, label="saved")
     axes.set_ylabel("epochs", color=style.INK)
     axes.margins(y=0.08)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fer_search.figures import scales, style
 from fer_search.figures.study import NOTHING
-from fer_search.trials import TrialSummary, best_of, differing
+from fer_search.trials import TrialSummary, best_of, complete, differing
 
 MOST = 8
 """Parameters, the most important ones."""
@@ -40,26 +40,25 @@ def parallel_coordinates(
         trials: All of a study.
         importances: By parameter, larger ones are shown first; those without come after.
     """
-    complete = [t for t in trials if t.state == "COMPLETE" and t.value is not None]
-    complete.sort(key=lambda trial: (trial.value, -trial.number))  # the best is drawn last
-    every = differing(complete, importances)
+    rising = complete(trials)[::-1]  # the best is drawn last
+    every = differing(rising, importances)
     names = every[:MOST]
     first = ", most important first" if importances else ""
     shown = f"{len(names)} of {len(every)} parameters that differ{first}" if names else ""
     figure = style.new_figure(8, 4.6, "Trials through their parameters", shown)
     axes = figure.subplots()
-    if not complete or not names:
+    if not rising or not names:
         style.plain(axes, grid="y")
-        style.note(axes, "nothing differs between the completed trials" if complete else NOTHING)
+        style.note(axes, "nothing differs between the completed trials" if rising else NOTHING)
         return figure
     given: list[list[scales.Value | None]] = [
-        *([trial.params.get(name) for trial in complete] for name in names),
-        [trial.value for trial in complete],
+        *([trial.params.get(name) for trial in rising] for name in names),
+        [trial.value for trial in rising],
     ]
     columns = [_column(axes, x, values) for x, values in enumerate(given)]
-    lines, ranks = np.array(columns).T, np.linspace(0, 1, len(complete))
-    best = best_of(complete)
-    for trial, line, rank in zip(complete, lines, ranks, strict=True):
+    lines, ranks = np.array(columns).T, np.linspace(0, 1, len(rising))
+    best = best_of(rising)
+    for trial, line, rank in zip(rising, lines, ranks, strict=True):
         look = (
             {"color": style.ORANGE, "linewidth": 2.4, "zorder": 4}
             if trial is best

@@ -15,14 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from fer_search.figures import scales, style
-from fer_search.trials import TrialSummary, best_of, differing
+from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, differing
 
 NOTHING = "no completed trial yet"
 
 _ROOM = 24
 """Letters that fit below a slice."""
 _LATER = LinearSegmentedColormap.from_list("later", ["#c6dbef", "#6baed6", "#08519c", "#08204a"])
-_ENDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
 def optimization_history(trials: Sequence[TrialSummary]) -> Figure:
@@ -144,7 +143,7 @@ def trial_curves(trials: Sequence[TrialSummary]) -> Figure:
         for curve in curves:
             _curve(axes, curve, alpha=np.clip(15 / len(curves), 0.15, 0.75), **look)
         if curves:
-            handles.append(Line2D([], [], label=f"{_ENDS[state]} ({len(curves)})", **look))
+            handles.append(Line2D([], [], label=f"{WORDS[state]} ({len(curves)})", **look))
     if best and best.curve:
         _curve(axes, best.curve, zorder=4, color=style.ORANGE, linewidth=2.4)
         label = f"best: trial {best.number}"
@@ -173,7 +172,7 @@ def _points(trials: Sequence[TrialSummary]) -> tuple[np.ndarray, np.ndarray]:
 def _summary(trials: Sequence[TrialSummary]) -> str:
     """Say how many trials ended how, and which is the best."""
     states = [trial.state for trial in trials]
-    ends = [f"{states.count(state)} {word}" for state, word in _ENDS.items() if state in states]
+    ends = [f"{n} {WORDS[state]}" for state in (*ENDED, "RUNNING") if (n := states.count(state))]
     best = best_of(trials)
     said = f"best: trial {best.number} with {best.value:.3f}" if best else NOTHING
     return "  ·  ".join([*ends, said])

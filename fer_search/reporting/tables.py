@@ -18,18 +18,11 @@ from fer_search.reporting.wording import (
     share,
     value,
 )
-from fer_search.trials import TrialSummary, differing
+from fer_search.trials import WORDS, TrialSummary, complete, differing
 
 TOP = 10
 _PARAMETERS = 4
 """Columns for parameters in the table of the best trials."""
-_STATES = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "waiting",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +83,10 @@ def left_out(findings: Findings) -> Table:
 
 def top(findings: Findings) -> Table:
     """The best completed trials, with the parameters that matter most."""
-    complete = [p for p in findings.trials if p.state == "COMPLETE" and p.value is not None]
-    names = differing(complete, findings.importances)[:_PARAMETERS]
-    complete.sort(key=lambda trial: (-(trial.value or 0), trial.number))
+    best = complete(findings.trials)
+    names = differing(best, findings.importances)[:_PARAMETERS]
     rows = []
-    for trial in complete[:TOP]:
+    for trial in best[:TOP]:
         metrics = findings.metrics.get(trial.number, {})
         rows.append(
             (
@@ -164,7 +156,7 @@ def cost(findings: Findings) -> Table:
     whole = cost_of(findings.trials, findings.made)
     parts = {
         name: cost_of([p for p in findings.trials if p.state == state], findings.made)
-        for state, name in _STATES.items()
+        for state, name in WORDS.items()
     }
     rows = [
         (

@@ -16,6 +16,7 @@ from fer_search.errors import ConfigError
 from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.space import declare, settled
 from fer_search.study.studies import Points, RDBStorage, Study, find_study, study_names
+from fer_search.trials import ranked
 
 N_POINTS = 4
 """So many trials of the earlier study are tried again: fewer than failures stop a study, because
@@ -82,16 +83,16 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
         )
     finished = [trial for trial in earlier.trials() if trial.state in ("COMPLETE", "PRUNED")]
     if is_ours:
-        finished = [p for p in finished if p.params.get("backbone") in search.backbones]
+        finished = [each for each in finished if each.params.get("backbone") in search.backbones]
     if not finished:
         of = f" of {', '.join(search.backbones)}" if is_ours else ""
         raise ConfigError(
             f"warm_start={earlier.name} has no finished trial{of}",
             hint="let it finish some trials first, or name another study",
         )
-    best = sorted(finished, key=lambda p: (-(p.value or 0.0), p.number))[:N_POINTS]
+    best = ranked(finished)[:N_POINTS]
     moved = _moved if is_ours else lambda point, _: dict(point)
-    return [(f"{earlier.name} #{p.number}", moved(p.params, search)) for p in best]
+    return [(f"{earlier.name} #{each.number}", moved(each.params, search)) for each in best]
 
 
 def _other_test(earlier: Study, search: SearchConfig) -> ConfigError:

@@ -22,6 +22,7 @@ from fer_search.study.studies import Study
 from fer_search.tracking import registry
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
+from fer_search.trials import ENDED
 
 
 def announce(spooled: Spooled, study_run: StudyRun, tell: Callable[[], None]) -> None:
@@ -84,7 +85,7 @@ def deliver_left(study: Study, study_run: StudyRun) -> None:
     """Finish the deliveries that a kill cut short on this machine, and empty the spool."""
     folder = spool.folder_of(study_run.run_id)
     states = [trial.state for trial in study.trials()]
-    ended = [n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED", "FAIL")]
+    ended = [n for n, state in enumerate(states) if state in ENDED]
     spool.drop_checkpoints(folder, ended)
     for spooled in spool.waiting(folder):
         state = states[spooled.number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fer_search.reporting.wording import value
-from fer_search.trials import TrialSummary, best_of, main_parameters
+from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, complete, main_parameters
 
 _MOST = 5
 """Trials in the table."""
@@ -26,11 +26,8 @@ def page(
         score: A sentence on the test score, once test has been opened.
     """
     links = f"#/experiments/{experiment_id}/runs/{{run_id}}"
-    ended = {
-        word: sum(trial.state == state for trial in trials)
-        for word, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"))
-    }
-    counted = ", ".join(f"{number} {word}" for word, number in ended.items() if number)
+    ended = {state: sum(trial.state == state for trial in trials) for state in ENDED}
+    counted = ", ".join(f"{number} {WORDS[state]}" for state, number in ended.items() if number)
     paragraphs = [f"**Trials:** {counted or 'none has ended yet'}."]
     if best := best_of(trials):
         number = _link(best, links)
@@ -41,9 +38,8 @@ def page(
 
 
 def _table(trials: Sequence[TrialSummary], links: str) -> str:
-    complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))[:_MOST]
-    parameters = main_parameters(ranked)
+    best = complete(trials)[:_MOST]
+    parameters = main_parameters(best)
     names = ("trial", "macro-F1", "accuracy", "epochs", *parameters)
     rows = [
         (
@@ -53,7 +49,7 @@ def _table(trials: Sequence[TrialSummary], links: str) -> str:
             max(trial.curve, default=0),
             *(value(trial.params.get(name)) for name in parameters),
         )
-        for trial in ranked
+        for trial in best
     ]
     lines = [names, ["---:"] * len(names), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

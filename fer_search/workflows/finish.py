@@ -20,7 +20,7 @@ from fer_search.study.studies import Study
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
-from fer_search.trials import TrialSummary, best_of, n_finished
+from fer_search.trials import ENDED, TrialSummary, best_of, n_finished
 from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"
@@ -65,7 +65,7 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
 
 def count(trials: Sequence[TrialSummary]) -> Counter[str]:
     """Number of trials that ended, by state."""
-    return Counter(trial.state for trial in trials if trial.state in ("COMPLETE", "PRUNED", "FAIL"))
+    return Counter(trial.state for trial in trials if trial.state in ENDED)
 
 
 def log_counts(study_run: StudyRun, trials: Sequence[TrialSummary]) -> None:
