@@ -30,7 +30,7 @@ def refuse_early(search: SearchConfig, directory: Path) -> None:
     for wish in (f"sampler={search.sampler}", f"launcher={search.launcher}"):
         insist_on_extra(wish)
     module = search.hypermodel.partition(":")[0].partition(".")[0]
-    if search.hypermodel != NONE and not _is_installed(module, directory):
+    if search.hypermodel != NONE and not _is_there(module, directory):
         raise no_module(search.hypermodel, module, directory)
     if search.study == AUTO:
         insist_on_agreement(search)
@@ -76,7 +76,8 @@ def insist_on_extra(wish: str) -> None:
     if wish not in _EXTRAS:
         return
     package, name, requirements = _EXTRAS[wish]
-    if not _is_installed(package):
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.loader is None:  # a folder of this name that lies about has none
         raise ConfigError(
             f"{wish} needs {name}, which is not installed",
             hint=f"pip install -r {requirements}, and mlflow run … --env-manager local",
@@ -91,7 +92,7 @@ def no_module(hypermodel: str, module: str, directory: Path) -> InputError:
     )
 
 
-def _is_installed(module: str, *folders: Path) -> bool:
-    """Look for a top-level module without importing it."""
-    here = importlib.machinery.PathFinder.find_spec(module, [str(folder) for folder in folders])
+def _is_there(module: str, directory: Path) -> bool:
+    """Look for a top-level module here and among what is installed, without importing it."""
+    here = importlib.machinery.PathFinder.find_spec(module, [str(directory)])
     return (here or importlib.util.find_spec(module)) is not None

@@ -35,6 +35,8 @@ _MOMENT = 0.2
 
 _stops: collections.deque[float] = collections.deque()
 """When a stop was asked for that nobody has heeded; without a lock, for signal handlers."""
+_SPARED = {getattr(signal, "SIGHUP", None)}
+"""Signals that a process may be told to ignore from its start."""
 _PACKAGE = Path(__file__).parents[1]
 _SHELLS = {"sh", "bash", "dash", "zsh", "cmd.exe", "sh.exe", "bash.exe"}
 
@@ -145,7 +147,7 @@ def stop_on_signals() -> None:
     One signal is one orderly stop: a second one, which `mlflow run` sends after Ctrl-C, must not
     break off the tidying. Python loses an exception that is raised while it calls a finalizer or
     a callback from C. If it notices that, the exception is raised again a moment later; C need not
-    tell, so long work calls `heed_stop` now and then, too.
+    tell, so long work calls `heed_stop` now and then, too. Under `nohup` a SIGHUP stops nothing.
     """
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = tuple(getattr(signal, name) for name in names if name in dir(signal))
@@ -168,7 +170,8 @@ def stop_on_signals() -> None:
 
     others = sys.unraisablehook
     for each in numbers:
-        signal.signal(each, stop)
+        if not (each in _SPARED and signal.getsignal(each) == signal.SIG_IGN):
+            signal.signal(each, stop)
     sys.unraisablehook = noticed
     _ignore_at_exit((*numbers, signal.SIGALRM))
 

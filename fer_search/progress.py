@@ -7,6 +7,7 @@ trials of all workers.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,7 +67,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self._live.stop()
 
     def update(self, trials: Sequence[TrialSummary]) -> None:
         """Show the state of the trials now."""

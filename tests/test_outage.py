@@ -61,6 +61,9 @@ def test_a_server_that_is_away_is_told_from_one_that_refuses(
     [
         ('connection to server at "db", port 5432 failed: Connection refused', True),
         ("server closed the connection unexpectedly", True),
+        ("SSL SYSCALL error: EOF detected", True),
+        ("(1213, 'Deadlock found when trying to get lock; try restarting transaction')", True),
+        ("(1205, 'Lock wait timeout exceeded; try restarting transaction')", True),
         ('connection to server failed: FATAL:  password authentication failed for "me"', False),
         ('connection to server failed: FATAL:  database "fer" does not exist', False),
     ],

@@ -1,14 +1,15 @@
 import importlib.util
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import pytest
 
 from fer_search.config import SearchConfig
 from fer_search.errors import ConfigError, HyperModelError
-from fer_search.preconditions import insist_on_agreement, refuse_early
+from fer_search.preconditions import insist_on_agreement, insist_on_extra, refuse_early
 from fer_search.processes import environment_with_package
-from fer_search.study import samplers
+from fer_search.study.studies import create_study, open_storage
 
 
 @pytest.mark.parametrize(
@@ -22,18 +23,27 @@ def test_who_lacks_a_package_is_told_how_to_get_it(tmp_path, monkeypatch, packag
     assert f"requirements-{name}.txt" in refusal.value.hint
 
 
-def hide(monkeypatch, package):
+def hide(monkeypatch, package, instead=None):
     """Let a package look as if it were not installed, whether it is or not."""
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == package else found(name)
+        importlib.util, "find_spec", lambda name: instead if name == package else found(name)
     )
 
 
-def test_a_stored_study_can_not_go_on_without_the_package_of_its_sampler(monkeypatch):
+def test_a_folder_of_the_same_name_is_no_package(tmp_path, monkeypatch):
+    hide(monkeypatch, "ray", ModuleSpec("ray", None, is_package=True))
+    with pytest.raises(ConfigError, match="needs Ray"):
+        insist_on_extra("launcher=ray")
+
+
+def test_a_study_can_be_read_without_the_package_of_its_sampler(monkeypatch):
     hide(monkeypatch, "torch")
+    search = SearchConfig(study="s", sampler="gp", backbones="tiny", image_sizes="48")
+    study = create_study(open_storage("sqlite:///o.db"), search, {"run_id": "r"})
+    assert {trial.state for trial in study.trials()} == {"WAITING"}
     with pytest.raises(ConfigError, match="needs PyTorch"):
-        samplers.SAMPLERS["gp"](1, 0)
+        study.take()
 
 
 def test_a_module_is_looked_for_where_the_person_typed(tmp_path):
@@ -61,7 +71,7 @@ def test_a_module_is_looked_for_where_the_person_typed(tmp_path):
 def test_what_contradicts_itself_is_refused_unless_a_study_may_have_the_rest(
     tmp_path, monkeypatch, contradiction, said
 ):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)  # Ray, too
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: ModuleSpec("ray", object()))
     with pytest.raises(ConfigError, match=said):
         refuse_early(SearchConfig(**contradiction), tmp_path)
     named = SearchConfig(study="s", **contradiction)

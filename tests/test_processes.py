@@ -106,10 +106,10 @@ except KeyboardInterrupt:
 """
 
 
-def start(*arguments):
+def start(*arguments, before=None):
     child = subprocess.Popen(
         [sys.executable, "-c", STOPPING, *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=before,
     )  # fmt: skip
     assert child.stdout.readline() == "ready\n"
     return child
@@ -124,6 +124,15 @@ def test_a_second_signal_does_not_break_off_the_tidying(number):
         child.send_signal(signal.SIGINT)
         assert child.stdout.read() == "tidy\n"
     assert child.returncode == 0
+
+
+def test_nohup_protects():
+    with start(before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as child:
+        child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.5)
+        child.send_signal(signal.SIGTERM)
+        assert child.stdout.read() == "tidying\ntidy\n"
 
 
 def test_a_stop_that_python_loses_in_finalizers_is_raised_again():

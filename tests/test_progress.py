@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import os
 import re
 
 import pytest
@@ -147,3 +149,20 @@ def test_the_table_of_models_says_what_becomes_of_each():
 def test_commands_are_not_broken_into_lines(plain):
     progress.say("x" * 300 + " [bold]")
     assert plain.export_text() == "x" * 300 + " [bold]\n"
+
+
+def test_a_terminal_that_is_closed_does_not_hide_the_stop(monkeypatch):
+    master, terminal = os.openpty()
+    file = open(terminal, "w")  # noqa: SIM115, closing it fails, too
+    monkeypatch.setattr(progress, "console", Console(file=file, force_terminal=True))
+
+    def stopped():
+        with progress.Progress([], n_trials=2, epochs=2) as shown:
+            shown.update([trial(0, "RUNNING")])
+            os.close(master)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    with contextlib.suppress(OSError):
+        file.close()

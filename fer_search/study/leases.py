@@ -2,18 +2,21 @@
 
 A lease is the trial attribute `lease`, or null when the trial is free: `{host, pid, pid_start,
 since, memory_kills, beat, progress}`. It changes hands by one compare-and-set statement in the
-storage, so of all who want a trial exactly one gets it, on every database. On its own host a dead
-owner is dead at once; on another host after `GRACE_SECONDS` without a beat.
+storage, so of all who want a trial exactly one gets it, on every database. On its own host (and in
+its own container) a dead owner is dead at once; elsewhere after `GRACE_SECONDS` without a beat.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -48,9 +51,9 @@ def mine() -> dict[str, Any]:
     """A lease of this process, fresh."""
     process, now = psutil.Process(), time.time()
     return {
-        "host": socket.gethostname(),
+        "host": _host(),
         "pid": process.pid,
-        "pid_start": process.create_time(),
+        "pid_start": _started(process),
         "since": now,
         "memory_kills": memory_kills(),
         "beat": now,
@@ -65,15 +68,34 @@ def is_free(lease: Lease) -> bool:
     """
     if lease is None:
         return True
-    if lease["host"] != socket.gethostname():
+    if lease["host"] != _host():
         return bool(time.time() - lease["beat"] > GRACE_SECONDS)
     try:
         owner = psutil.Process(lease["pid"])
-        if abs(owner.create_time() - lease["pid_start"]) > 1 or not is_alive(owner):
+        if abs(_started(owner) - lease["pid_start"]) > 1 or not is_alive(owner):
             return True
         return owner.pid == os.getpid() and lease["since"] not in _renewed
     except psutil.NoSuchProcess:
         return True
+
+
+@functools.cache
+def _host() -> str:
+    """Where the number of a process means this one: a machine, since its boot, and a container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not Linux
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process started, in seconds; on Linux since the boot, which no set clock changes."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc_pid_stat(5)
+    except (OSError, AttributeError):  # gone, or not Linux
+        return float(process.create_time())
 
 
 def was_short_of_memory(lease: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 _CHANGED = 0.25
-"""Share of a parent's parameters that are drawn anew; at least one is another then."""
+"""Share of a parent's parameters that are drawn anew; at least one changes."""
 
 _DEVIATION = 0.2
 """Of what is drawn from the parent's value, as a share of the range (of its logarithm's)."""
@@ -82,7 +82,7 @@ class MutationSampler(BaseSampler):
         value = _allowed(self._parent[param_name], param_distribution)
         if param_name not in self._changed:
             return value
-        return _allowed(_mutated(value, param_distribution, self._rng), param_distribution)
+        return _mutated(value, param_distribution, self._rng)
 
     def _chosen(self, study: optuna.Study) -> FrozenTrial | None:
         """One of the best; of those that are running as long as none has a score."""
@@ -98,7 +98,10 @@ class MutationSampler(BaseSampler):
         return best[self._rng.choice(len(best), p=weights / weights.sum())]
 
     def _some(self, spreads: Mapping[str, BaseDistribution]) -> Sequence[str]:
-        """Names to mutate: a choice that is drawn anew is the same again one time in so many."""
+        """Choose what to mutate.
+
+        A choice of n is chosen as often as drawing it anew would change it: 1/n less often.
+        """
         names = [name for name, spread in sorted(spreads.items()) if not spread.single()]
         others = {
             name: 1 - 1 / len(spread.choices)
@@ -110,17 +113,26 @@ class MutationSampler(BaseSampler):
 
 
 def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> Any:
-    """Another choice; of a range, a normal around `value`, cut off at its ends."""
+    """Another value: of choices any other, of a range a normal around `value`, cut off at its ends.
+
+    Args:
+        value: One that `spread` allows.
+        spread: What may be drawn; where that is `value` alone, it stays.
+        rng: To draw with.
+    """
+    if spread.single():
+        return value
     if isinstance(spread, CategoricalDistribution):
-        others = [choice for choice in spread.choices if choice != value] or spread.choices
+        others = [choice for choice in spread.choices if choice != value]
         return others[rng.integers(len(others))]
     assert isinstance(spread, (IntDistribution, FloatDistribution))  # there is no other kind
     scale, back = (math.log, math.exp) if spread.log else (float, float)
     half = (spread.step or 0) / 2  # the ends of a range in steps are as likely as the rest
     low, high = scale(spread.low - half), scale(spread.high + half)
-    while not low <= (drawn := rng.normal(scale(value), _DEVIATION * (high - low))) <= high:
-        pass
-    return back(drawn)
+    while True:
+        drawn = rng.normal(scale(value), _DEVIATION * (high - low))
+        if low <= drawn <= high and (other := _allowed(back(drawn), spread)) != value:
+            return other
 
 
 def _allowed(value: Any, spread: BaseDistribution) -> Any:

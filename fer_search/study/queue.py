@@ -33,7 +33,8 @@ class Queue:
         storage: Of the study.
         study: As Optuna has it.
         settings: Gives those of the study as they are now.
-        opened: Gives since when failures count, in seconds since 1970.
+        failures_since: Gives since when failures count, in seconds since 1970.
+        is_late: Tells whether the study's time is up.
     """
 
     def __init__(
@@ -41,22 +42,25 @@ class Queue:
         storage: optuna.storages.RDBStorage,
         study: optuna.Study,
         settings: Callable[[], SearchConfig],
-        opened: Callable[[], float],
+        failures_since: Callable[[], float],
+        is_late: Callable[[], bool],
     ) -> None:
         self._storage, self._study = storage, study
-        self._settings, self._opened = settings, opened
+        self._settings, self._failures_since, self._is_late = settings, failures_since, is_late
 
     def take(self) -> Trial | None:
         """Take the next trial, waiting for trials of other workers while they might still fail.
 
         Returns:
-            A running trial of this process, or None when the budget is spent.
+            A running trial of this process, or None when the budget is spent or the time is up.
 
         Raises:
             StudyStopped: After `FAILURES_IN_A_ROW` since a search opened this study.
         """
         while True:
             budget, seen = self._settings().trials, look(self._study)
+            if self._is_late():
+                return None
             self._stop_if_hopeless([each.trial for each in seen])
             done = sum(each.trial.state in FINISHED for each in seen)
             running = sum(each.is_held for each in seen)
@@ -64,9 +68,13 @@ class Queue:
                 return None
             if done + running < budget:
                 taken = self._take_left(seen) or self._ask()
-                if self._fits(taken, budget):
-                    return taken
-                taken.give_back()
+                try:
+                    if self._fits(taken, budget):
+                        return taken
+                    taken.give_back()
+                except BaseException:  # whoever tries again finds it free
+                    taken.let_go()
+                    raise
                 time.sleep(random.random())  # so that two who make way do not meet for ever
             else:
                 time.sleep(1)
@@ -157,7 +165,7 @@ class Queue:
 
     def _stop_if_hopeless(self, trials: Sequence[FrozenTrial]) -> None:
         ended = [(t.datetime_complete.timestamp(), t) for t in trials if t.datetime_complete]
-        now = sorted((end, t.number, t) for end, t in ended if end >= self._opened())
+        now = sorted((end, t.number, t) for end, t in ended if end >= self._failures_since())
         last = [trial for _, _, trial in now[-FAILURES_IN_A_ROW:]]
         if len(last) == FAILURES_IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
             raise StudyStopped(

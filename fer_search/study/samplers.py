@@ -114,13 +114,12 @@ docs/decisions/pruner.md."""
 class PerTrialSampler(BaseSampler):
     """A fresh sampler of one kind for each trial, seeded by the trial's number.
 
+    It is made with the trial, so a study can be read where the sampler's package is missing.
+
     Args:
         name: A key of `SAMPLERS`.
         seed: Of the study.
         after_good_ones: Whether the study begins with points that are known to be good.
-
-    Raises:
-        ConfigError: If the sampler needs a package that is missing.
     """
 
     def __init__(self, name: str, seed: int, *, after_good_ones: bool = False) -> None:
@@ -128,7 +127,7 @@ class PerTrialSampler(BaseSampler):
         if after_good_ones:
             self._make = _AFTER_GOOD_ONES.get(name, self._make)
         self._seed = seed
-        self._sampler = self._make(seed, 0)
+        self._sampler: BaseSampler | None = None  # of the trial that is asked for last
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Start anew for `trial`."""
@@ -139,6 +138,7 @@ class PerTrialSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Ask this trial's sampler."""
+        assert self._sampler
         reads_scores = isinstance(self._sampler, (MutationSampler, TPESampler))
         self._snapshot = _whole(study, as_reached=reads_scores)
         return self._sampler.infer_relative_search_space(self._snapshot, trial)
@@ -150,6 +150,7 @@ class PerTrialSampler(BaseSampler):
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         """Ask this trial's sampler."""
+        assert self._sampler
         return self._sampler.sample_relative(self._snapshot, trial, search_space)
 
     def sample_independent(
@@ -160,6 +161,7 @@ class PerTrialSampler(BaseSampler):
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """Ask this trial's sampler."""
+        assert self._sampler
         return self._sampler.sample_independent(
             self._snapshot, trial, param_name, param_distribution
         )
@@ -172,7 +174,8 @@ class PerTrialSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """Tell this trial's sampler."""
-        self._sampler.after_trial(study, trial, state, values)
+        if self._sampler:
+            self._sampler.after_trial(study, trial, state, values)
 
 
 def _whole(study: optuna.Study, *, as_reached: bool) -> Any:

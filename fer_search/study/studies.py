@@ -30,6 +30,9 @@ KNOWN = "known-good"
 Points = Sequence[tuple[str, Mapping[str, Any]]]
 """Points to try first, each after a word on where it comes from."""
 
+_MAKING_SECONDS = 2.0
+"""So long another search may take from making a study to writing down what it is."""
+
 RDBStorage = optuna.storages.RDBStorage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -41,7 +44,8 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     Raises:
         StoreError: If it can not be reached, written, or is of another Optuna version.
     """
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    is_sqlite = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
@@ -112,10 +116,14 @@ def create_study(
         search: Its settings: a name, image sizes resolved; `sampler=auto` is resolved here.
         facts: What must be the same on resume and what workers need: digests, the study run.
         first: To try before the known-good points.
+
+    Raises:
+        StoreError: If another search has made it.
     """
-    study = optuna.create_study(
-        study_name=search.study, storage=storage, direction="maximize", load_if_exists=True
-    )
+    try:
+        study = optuna.create_study(study_name=search.study, storage=storage, direction="maximize")
+    except optuna.exceptions.DuplicatedStudyError:
+        study = _abandoned(storage, search.study)
     points = [*first, *((KNOWN, point) for point in known_good(search))]
     if search.sampler == AUTO:
         search = search.model_copy(update={"sampler": "mutation" if points else "tpe"})
@@ -131,6 +139,24 @@ def create_study(
     return made
 
 
+def _abandoned(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
+    """Load a study whose maker was killed before it wrote down what it is.
+
+    Raises:
+        StoreError: If its maker has done so.
+    """
+    study = optuna.load_study(study_name=name, storage=storage)
+    until = time.monotonic() + _MAKING_SECONDS
+    while _RECORD not in study.user_attrs:
+        if time.monotonic() > until:
+            return study
+        time.sleep(0.1)
+    raise StoreError(
+        f"study={name} was made by another search a moment ago",
+        hint="run the same command again to go on with it, or name another study=…",
+    )
+
+
 class Study:
     """A study of this program: its settings, its trials, and what must not change."""
 
@@ -142,7 +168,7 @@ class Study:
     ) -> None:
         self.facts = dict(record)
         """What `create_study` was given, and the space's fingerprint."""
-        self._queue = Queue(storage, study, self._settings_now, self._failures_since)
+        self._queue = Queue(storage, study, self._settings_now, self._failures_since, self._is_late)
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
@@ -201,7 +227,7 @@ class Study:
         """Take the next trial, waiting for trials of other workers while they might still fail.
 
         Returns:
-            A running trial of this process, or None when the budget is spent.
+            A running trial of this process, or None when the budget is spent or the time is up.
 
         Raises:
             StudyStopped: If trial after trial fails; see `queue.FAILURES_IN_A_ROW`.
@@ -239,6 +265,10 @@ class Study:
 
     def _failures_since(self) -> float:
         return float(self.facts.get("opened", 0.0))
+
+    def _is_late(self) -> bool:
+        """Tell whether the searches of this study have used its time, as of the last look."""
+        return bool(0 < self.search.timeout <= self.facts.get("seconds_used", 0.0))
 
     def _settings_now(self) -> SearchConfig:
         self.reload()

@@ -4,7 +4,7 @@
        ^                 |------prune-----> PRUNED
        `---give_back-----'------fail------> FAIL
 
-`studies.py` hands trials out; nobody else tells Optuna how one ended.
+`queue.py` hands trials out; nobody else tells Optuna how one ended.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ LET_IN = "let_in"
 """Trial attribute: `since` of the lease under which the budget had room for it."""
 ORIGIN = "origin"
 """Trial attribute: where a first point comes from; what a sampler proposed has none."""
+PRUNED_AFTER = "pruned_after"
+"""Trial attribute: the epoch after which the pruner said no, which a restart must not forget."""
 
 Answer = TypeVar("Answer")
 
@@ -62,7 +64,9 @@ class Trial:
     ) -> None:
         self._trial = optuna.trial.Trial(study, trial_id)
         self._storage, self._id = storage, trial_id
-        self._reported = max(self._trial.storage.get_trial(trial_id).intermediate_values, default=0)
+        known = self._trial.storage.get_trial(trial_id)
+        self._reported = max(known.intermediate_values, default=0)
+        self._pruned_after = known.user_attrs.get(PRUNED_AFTER)
         self._heartbeat = leases.Heartbeat(storage, trial_id, lease)
         self.since: float = lease["since"]
         """When this process took the trial."""
@@ -146,10 +150,12 @@ class Trial:
             LeaseLost: If another process has taken this trial.
         """
         self.insist_on_lease()
-        if epoch.epoch <= self._reported:
-            return
-        self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
-        if self._trial.should_prune() and not is_last:
+        if epoch.epoch > self._reported and epoch.epoch != self._pruned_after:
+            self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
+            if self._trial.should_prune() and not is_last:
+                self._pruned_after = epoch.epoch
+        if epoch.epoch == self._pruned_after:  # halving would not say it again
+            self._trial.set_user_attr(PRUNED_AFTER, epoch.epoch)
             raise TrialPruned(f"pruned after epoch {epoch.epoch}")
 
     def complete(self, result: TrialResult) -> None:
@@ -177,6 +183,10 @@ class Trial:
             return False
         self._storage.set_trial_state_values(self._id, TrialState.WAITING)
         return leases.swap(self._storage, self._id, lease, None)
+
+    def let_go(self) -> None:
+        """Stop renewing the lease, without a word to a storage that may be away."""
+        self._heartbeat.stop()
 
     def _stop_beating(self) -> dict[str, Any] | None:
         """Stop the heartbeat; return the lease, or None if another process has taken the trial.

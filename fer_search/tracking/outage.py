@@ -22,7 +22,10 @@ _AWAY = {
     "RemoteDisconnected", "IncompleteRead",
 }  # fmt: skip
 """Names of what the libraries under MLflow raise when nobody answers."""
-_LOCKED = ("locked", "busy", "connect", "closed", "shutting down", "starting up", "gone away")
+_LOCKED = (
+    "locked", "busy", "connect", "closed", "shutting down", "starting up", "gone away",
+    "deadlock", "lock wait", "eof detected",
+)  # fmt: skip
 """Words of databases that will answer later; a full disk or a missing table will not."""
 _REFUSED = ("authentication failed", "access denied", "does not exist", "pg_hba.conf")
 """Words of databases that do answer: no."""

@@ -10,6 +10,8 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
 
 from fer_search.results import EpochMetrics
 from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
@@ -19,8 +21,12 @@ Write = Callable[[], object]
 """Writes something to the store; may be called again after an outage in its middle."""
 
 
+_HURRY = 5.0
+"""Seconds that a process which is told to stop gives the store to take the last epochs."""
+
+
 class Outbox:
-    """Writes to the run of a trial.
+    """Writes to the run of a trial; a context that ends when all is written, or in a hurry.
 
     Args:
         run: Of the trial.
@@ -34,6 +40,21 @@ class Outbox:
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True, name="outbox")
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:  # a stop may also come while this waits
+            self.close(seconds=_HURRY)
 
     def put(self, what: EpochMetrics | Write) -> None:
         """Take an epoch, or a call that writes something else, after those before it.

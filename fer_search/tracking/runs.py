@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -159,23 +159,21 @@ class StudyRun(LoggedRun):
         runs = self._children("attributes.status = 'FINISHED'")
         return {int(run.data.tags[_NUMBER]): dict(run.data.metrics) for run in runs}
 
-    def repair(self, trials: Sequence[TrialSummary]) -> list[str]:
+    def repair(self, trials: Callable[[], Sequence[TrialSummary]]) -> list[str]:
         """Give every trial run that is RUNNING but not trained the status that its trial has.
 
         One that a live worker still delivers gets it a little early; the worker gives it again.
 
         Args:
-            trials: The trials; RUNNING only where a live process trains. A run whose trial is
-                not among them is newer than they are and left alone.
+            trials: Gives the trials as they are now; RUNNING only where a live process trains.
 
         Returns:
             Names of the repaired runs.
         """
         repaired = []
-        known = {str(trial.number): trial for trial in trials}
         for run in self._children("attributes.status = 'RUNNING'"):
-            trial = known.get(run.data.tags.get(_NUMBER))
-            if trial and trial.state != "RUNNING":
+            trial = trials()[int(run.data.tags[_NUMBER])]  # a worker may have taken it by now
+            if trial.state != "RUNNING":
                 TrialRun(self.client, run).end_as(trial.state, trial.failure)
                 repaired.append(run.info.run_name)
         return repaired

@@ -9,7 +9,6 @@ study.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 
 from filelock import Timeout
@@ -74,9 +73,9 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
         params=params,
         tags={"study": study.name},
     )
-    run.set_tags({MODEL_TAG: model_id})
     if study.search.register_ == "all":
-        register(study, study_run, spooled.number, run.run_id)
+        register(study, study_run, spooled.number, run.run_id, model_id)
+    run.set_tags({MODEL_TAG: model_id})  # now a search may register it, too
     run.end_as("COMPLETE")
     spooled.remove()
 
@@ -84,31 +83,43 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
 def deliver_left(study: Study, study_run: StudyRun) -> None:
     """Finish the deliveries that a kill cut short on this machine, and empty the spool."""
     folder = spool.folder_of(study_run.run_id)
-    states = [trial.state for trial in study.trials()]
-    ended = [n for n, state in enumerate(states) if state in ENDED]
-    spool.drop_checkpoints(folder, ended)
+    spool.drop_checkpoints(folder, [t.number for t in study.trials() if t.state in ENDED])
     for spooled in spool.waiting(folder):
-        state = states[spooled.number]
-        if state in ("PRUNED", "FAIL"):  # it ended otherwise, by another worker
-            spooled.remove()
-        if state in ("PRUNED", "FAIL", "RUNNING"):
-            continue
         try:
             with spool.lock_of(folder, spooled.number).acquire(timeout=0):
-                announce(spooled, study_run, functools.partial(_tell_left, spooled, study))
-                deliver(spooled, study, study_run)
+                _deliver_left(spooled, study, study_run)
         except Timeout:  # a live worker is at it
             continue
 
 
-def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str:
-    """Make the model of a delivered trial a version in the registry, unless it is one already.
+def _deliver_left(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
+    """Tell of a trial if nobody has, and deliver it; not what ended otherwise, or runs again."""
+    trial = study.take_number(spooled.number)
+    if trial is None:
+        known = study.trials()[spooled.number]
+        is_told = known.state == "COMPLETE" and known.value == spooled.result.objective
+        if known.state in ENDED and not is_told:
+            spooled.remove()
+        if not is_told:
+            return
+    try:
+        announce(spooled, study_run, lambda: trial.complete(spooled.result) if trial else None)
+        deliver(spooled, study, study_run)
+    except BaseException:
+        if trial:
+            trial.let_go()
+        raise
+
+
+def register(study: Study, study_run: StudyRun, number: int, run_id: str, model_id: str) -> str:
+    """Make the stored model of a trial a version in the registry, unless it is one already.
 
     Args:
         study: The trial belongs to.
         study_run: Of the study.
         number: Of the trial.
         run_id: Of the trial's run.
+        model_id: Of the logged model.
 
     Returns:
         The number of the version.
@@ -117,7 +128,7 @@ def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str
     return registry.register(
         study_run.client,
         study.search.registered_model,
-        model_id=data.tags[MODEL_TAG],
+        model_id=model_id,
         run_id=run_id,
         tags={
             "study": study.name,
@@ -133,10 +144,3 @@ def register(study: Study, study_run: StudyRun, number: int, run_id: str) -> str
 def _network(params: Mapping[str, str]) -> str:
     """Name of the backbone, or of the HyperModel that built the network."""
     return params.get("hypermodel", params.get("backbone", "")).rpartition(":")[2]
-
-
-def _tell_left(spooled: Spooled, study: Study) -> None:
-    """Tell Optuna unless it knows: the trial ended, but its process did before telling."""
-    trial = study.take_number(spooled.number)
-    if trial:
-        trial.complete(spooled.result)

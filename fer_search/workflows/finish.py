@@ -25,6 +25,8 @@ from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"
 """Tag of the study run: the registered version of the best trial's model."""
+_STORING_SECONDS = 120.0
+"""So long the model of a trial that a worker elsewhere has just completed may take to arrive."""
 
 
 def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> str:
@@ -49,14 +51,9 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
             if timed_out
             else "resume with more trials=…, or start a study with pruner=none",
         )
-    if MODEL_TAG not in study_run.existing(str(best.run_id)).tags:
-        raise StudyStopped(
-            f"trial {best.number}, the best, is complete, but its model is not stored yet",
-            hint="another worker may be uploading it; or it was killed before it did: then start a "
-            "worker on that machine again, which delivers it, and resume the study to finish",
-        )
-    _register(study, study_run, best)
-    _score_once(study, study_run, splits, best)
+    model_id = _delivered(study_run, best)
+    _register(study, study_run, best, model_id)
+    _score_once(study, study_run, splits, best, model_id)
     console.print(top_trials(trials))
     score = _score(study_run, best)
     say(score)
@@ -92,21 +89,42 @@ def _pictures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
     }
 
 
-def _register(study: Study, study_run: StudyRun, best: TrialSummary) -> None:
-    """Make the best model the challenger, unless nothing shall be registered."""
-    if study.search.register_ != "none":
-        version = register(study, study_run, best.number, str(best.run_id))
+def _delivered(study_run: StudyRun, best: TrialSummary) -> str:
+    """Wait for the model of the best trial, which a worker elsewhere may be storing; give its id.
+
+    Raises:
+        StudyStopped: If it does not come.
+    """
+    until = time.monotonic() + _STORING_SECONDS
+    while not (model_id := study_run.existing(str(best.run_id)).tags.get(MODEL_TAG)):
+        if time.monotonic() > until:
+            raise StudyStopped(
+                f"trial {best.number}, the best, is complete, but its model is not stored yet",
+                hint="another worker may be uploading it; or it was killed before it did: then "
+                "start a worker on that machine again, which delivers it, and resume the study",
+            )
+        time.sleep(1)
+    return model_id
+
+
+def _register(study: Study, study_run: StudyRun, best: TrialSummary, model_id: str) -> None:
+    """Make the best model the challenger, unless it was before, or nothing shall be registered."""
+    if study.search.register_ == "none":
+        return
+    version = register(study, study_run, best.number, str(best.run_id), model_id)
+    if study_run.tags.get(VERSION_TAG) != version:  # else a later study may have one by now
         aliases.challenge(study_run.client, study.search.registered_model, version)
         study_run.set_tags({VERSION_TAG: version})
 
 
-def _score_once(study: Study, study_run: StudyRun, splits: Splits, best: TrialSummary) -> None:
+def _score_once(
+    study: Study, study_run: StudyRun, splits: Splits, best: TrialSummary, model_id: str
+) -> None:
     """Open test for the chosen trial; if it was opened for it before, its score stands."""
     if study_run.tags.get("best_trial") == str(best.number):
         return
     openings = study_run.open_test(best.number, "chosen by validation")
     say(f"Opening test for trial {best.number}: {len(splits.test)} pictures …")
-    model_id = study_run.existing(str(best.run_id)).tags[MODEL_TAG]
     model, _ = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
     views = evaluate_views(model, splits.test.images, evaluation, study.search.views)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fer_search.config import RAY, SearchConfig, WorkerConfig
+from fer_search.errors import ConfigError
 from fer_search.runtime import Device
 from fer_search.tracking import store
 from fer_search.workflows.crew import Crew
@@ -29,7 +30,7 @@ def launcher_of(
         standby: What can become the workers of this machine; what can not is dismissed.
 
     Raises:
-        InputError: If Ray is asked for, and there is no cluster or it can not do what is asked for.
+        InputError: If Ray is asked for, and can not be imported, or there is no cluster.
     """
     if search.launcher == RAY:
         return _on_ray(
@@ -48,8 +49,13 @@ def launcher_of(
 
 
 def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
-    from fer_search.workflows.ray_worker import Cluster
-
+    try:
+        from fer_search.workflows.ray_worker import Cluster
+    except ImportError as error:
+        raise ConfigError(
+            f"launcher={RAY}: Ray is installed, but can not be imported: {error}",
+            hint="pip install -r requirements-ray.txt",
+        ) from error
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
     n = n_workers(search, cluster.room)
     return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))

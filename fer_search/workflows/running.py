@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -9,7 +10,7 @@ from fer_search import spool
 from fer_search.config import WorkerConfig
 from fer_search.progress import Progress
 from fer_search.study.studies import Study
-from fer_search.tracking.outage import patiently
+from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import n_finished
 from fer_search.workflows.deliver import deliver_left
@@ -31,9 +32,9 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     Returns:
         Whether the study's time ran out before.
     """
-    repair(study, study_run)
-    study.forgive()
-    search, trials = study.search, study.trials()
+    patiently(lambda: repair(study, study_run))
+    patiently(study.forgive)
+    search, trials = study.search, patiently(study.trials)
     logs = spool.folder_of(study_run.run_id)
     spool.sweep(logs)
     counted = count(trials)
@@ -43,35 +44,43 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
     with Progress(trials, n_trials=search.trials, epochs=search.epochs) as progress:
 
+        def used() -> float:
+            return float(used_before + time.monotonic() - began)
+
         def on_poll() -> int:
             nonlocal counted
-            trials = study.trials()
+            trials = patiently(study.trials)
             progress.update(trials)
-            used = used_before + time.monotonic() - began
             if (now := count(trials)) != counted:
                 counted = now
                 patiently(lambda: log_counts(study_run, trials))
-                study.change(seconds_used=used)
-            if 0 < search.timeout < used:
+                patiently(lambda: study.change(seconds_used=used()))
+            if 0 < search.timeout < used():
                 raise TimeoutError
             return n_finished(trials)
 
+        timed_out, patience = False, PATIENCE_SECONDS
         try:
             crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
         except TimeoutError:
-            return True
+            timed_out = True
+        except BaseException:
+            patience = 0.0  # it is to end now; the next start tidies up what this can not
+            raise
         finally:
             crew.stop()
-            repair(study, study_run)
-            study.change(seconds_used=used_before + time.monotonic() - began)
-            progress.update(study.trials())
-    return False
+            patiently(lambda: repair(study, study_run), patience=patience)
+            patiently(lambda: study.change(seconds_used=used()), patience=patience)
+            trials = patiently(study.trials, patience=patience)
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                progress.update(trials)
+    return timed_out
 
 
 def repair(study: Study, study_run: StudyRun) -> None:
     """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
     deliver_left(study, study_run)
     study.release_dead()
-    repaired = study_run.repair(study.trials())
+    repaired = study_run.repair(study.trials)
     if repaired:
         log.info("repaired: %s", ", ".join(repaired))

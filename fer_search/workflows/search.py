@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import secrets
 from collections.abc import Iterator
 
 from fer_search import runtime
@@ -16,11 +17,18 @@ from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
-from fer_search.preconditions import insist_on_agreement
+from fer_search.preconditions import insist_on_agreement, insist_on_extra
 from fer_search.processes import Launch
 from fer_search.progress import say
 from fer_search.study import foreign
-from fer_search.study.studies import Study, create_study, find_study, open_storage
+from fer_search.study.studies import (
+    Points,
+    RDBStorage,
+    Study,
+    create_study,
+    find_study,
+    open_storage,
+)
 from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
@@ -55,6 +63,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     earlier = None if found else earlier_study(storage, settings)
     say(guidance.beginning(storage, found, settings, config))
     insist_on_agreement(settings)
+    insist_on_extra(f"sampler={settings.sampler}")
     client = store.connect()
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
@@ -67,31 +76,31 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
     splits = prepare(settings)
     say(summary(splits.report))
     if found:
-        study, study_run = _resumed(found, settings, splits, client, device)
+        check_data(found, splits)
+        study_run = StudyRun.of(client, found.name, found.facts["run_id"])
     else:
         first = warm_points(earlier, settings, splits.test_digest) if earlier else ()
         study_run = _begin(client, config, settings.study)
+    with _ending(study_run):
+        if found:
+            study = _resumed(found, study_run, settings, device)
+        else:
+            study = _made(storage, study_run, settings, splits, first)
         if earlier:
             study_run.set_tags({"fer.warm_start_run": earlier.facts["run_id"]})
-        facts = {
-            "run_id": study_run.run_id,
-            "train_digest": splits.train_digest,
-            "test_digest": splits.test_digest,
-            "seconds_used": 0.0,
-        }
-        study = create_study(storage, settings, facts, first)
-    resume = guidance.resume_command(study, config, launch)
-    say(f"Study {study.name}, run {study_run.run_id}.")
-    if n_finished(study.trials()) < study.search.trials:
-        say(f"To resume it after a stop:\n  {resume}\n")
-    with _ending_the_run(study_run, study, resume):
-        _describe(study_run, study, splits, device)
-        timed_out = run_trials(study, study_run, launcher, config.storage)
-        score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
+        resume = guidance.resume_command(study, config, launch)
+        say(f"Study {study.name}, run {study_run.run_id}.")
+        if n_finished(study.trials()) < study.search.trials:
+            say(f"To resume it after a stop:\n  {resume}\n")
+        with _resumable(study, study_run, resume):
+            _describe(study_run, study, splits, device)
+            timed_out = run_trials(study, study_run, launcher, config.storage)
+            score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     commands = guidance.what_next(study, study_run, config, launch, timed_out=timed_out)
     say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))
     del commands[guidance.COMPARE]  # whoever reads the page is there
-    study_run.describe(page(study.trials(), study_run.experiment_id, commands, score))
+    last = patiently(study.trials)
+    patiently(lambda: study_run.describe(page(last, study_run.experiment_id, commands, score)))
 
 
 def _check_networks(settings: SearchConfig) -> None:
@@ -108,9 +117,10 @@ def _check_networks(settings: SearchConfig) -> None:
 
 
 def _named(config: SearchConfig) -> SearchConfig:
+    """Give a new study a name of its own, also beside those that begin in the same second."""
     if config.study != AUTO:
         return config
-    name = f"fer-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = f"fer-{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     return config.model_copy(update={"study": name})
 
 
@@ -121,30 +131,38 @@ def _begin(client: store.Client, config: SearchConfig, name: str) -> StudyRun:
     return run
 
 
-def _resumed(
-    study: Study,
-    settings: SearchConfig,
-    splits: Splits,
-    client: store.Client,
-    device: runtime.Device,
-) -> tuple[Study, StudyRun]:
-    """Check that a study can go on as it began, and mark the run that MLflow opened for this.
+def _made(
+    storage: RDBStorage, run: StudyRun, settings: SearchConfig, splits: Splits, first: Points
+) -> Study:
+    """Make the study of a run.
 
     Raises:
-        InputError: If data or tracking store are others than the study's.
+        StoreError: If another search has made it since this one looked.
     """
-    check_data(study, splits)
-    study_run = StudyRun.of(client, study.name, study.facts["run_id"])
+    facts = {
+        "run_id": run.run_id,
+        "train_digest": splits.train_digest,
+        "test_digest": splits.test_digest,
+        "seconds_used": 0.0,
+    }
+    return create_study(storage, settings, facts, first)
+
+
+def _resumed(
+    study: Study, study_run: StudyRun, settings: SearchConfig, device: runtime.Device
+) -> Study:
+    """Let a study go on with these settings, and mark the run that MLflow opened for this."""
     before = study_run.tags.get("backend", device.backend)
     if before != device.backend and n_finished(study.trials()) < settings.trials:
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
     study.resume(settings)
+    client = study_run.client
     if store.is_launched():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
         resume.set_tags({"fer.command": "search", "fer.study_run": study_run.run_id})
         resume.end("FINISHED")
     client.update_run(study_run.run_id, status="RUNNING")
-    return study, study_run
+    return study
 
 
 def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Device) -> None:
@@ -167,23 +185,31 @@ def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Devic
 
 
 @contextlib.contextmanager
-def _ending_the_run(study_run: StudyRun, study: Study, resume: str) -> Iterator[None]:
-    """Whatever happens, leave nothing RUNNING that does not run, and say how to go on."""
+def _ending(study_run: StudyRun) -> Iterator[None]:
+    """Whatever happens, leave no run RUNNING."""
+    try:
+        yield
+    except BaseException as error:
+        study_run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    study_run.end("FINISHED")
+
+
+@contextlib.contextmanager
+def _resumable(study: Study, study_run: StudyRun, resume: str) -> Iterator[None]:
+    """Whatever happens, leave no trial RUNNING that does not run, and say how to go on."""
 
     def describe() -> None:
         commands = {"Go on after a stop": resume}
         study_run.describe(page(study.trials(), study_run.experiment_id, commands))
 
-    describe()
     try:
+        describe()
         yield
     except BaseException as error:
-        repair(study, study_run)
-        describe()
-        stopped = isinstance(error, KeyboardInterrupt)
-        study_run.end("KILLED" if stopped else "FAILED")
-        if stopped:
+        if isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 say(f"What is done is kept. To go on:\n  {resume}")
+        repair(study, study_run)
+        describe()
         raise
-    study_run.end("FINISHED")

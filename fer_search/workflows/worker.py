@@ -21,6 +21,7 @@ from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import DataError, TrialFailed
+from fer_search.preconditions import insist_on_extra
 from fer_search.progress import say
 from fer_search.results import EpochMetrics, training_is_over
 from fer_search.serving.evaluation import evaluate_views
@@ -47,8 +48,6 @@ HALVED_TAG = "fer.halved_batch"
 """Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
 GROWTH_BYTES = 3 * 2**30
 """A worker that holds so much more after a trial than after its first begins anew."""
-_HURRY = 5.0
-"""Seconds that a process which is told to stop gives the store to take the last epochs."""
 
 
 def work(config: WorkerConfig) -> None:
@@ -62,6 +61,7 @@ def work(config: WorkerConfig) -> None:
         processes.stop_with(psutil.Process(config.parent))
     study = existing_study(config.storage, config.study)
     search = study.search
+    insist_on_extra(f"sampler={search.sampler}")
     runtime.configure(search.precision)
     study.check_space()
     splits = prepare(search)
@@ -78,7 +78,8 @@ def work(config: WorkerConfig) -> None:
             say(f"trial {trial.number} · started")
             if finished := run_trial(trial, splits, study, study_run):
                 courier.send(finished)
-            say(f"trial {trial.number} · {study.trials()[trial.number].state.lower()}")
+            ended = patiently(study.trials)[trial.number]
+            say(f"trial {trial.number} · {ended.state.lower()}")
             courier.heed()
             processes.heed_stop()
             after_first = after_first or _memory()
@@ -116,20 +117,18 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
     Returns:
         A completed trial, which remains to be delivered.
     """
-    run = patiently(lambda: _opened(trial, study, study_run))
-    folder, outbox = spool.folder_of(study_run.run_id), Outbox(run)
+    folder, run = spool.folder_of(study_run.run_id), None
     try:
-        end = _trained(trial, run, outbox, splits, study, folder)
-        outbox.close()
+        run = patiently(lambda: _opened(trial, study, study_run))
+        with Outbox(run) as outbox:
+            end = _trained(trial, run, outbox, splits, study, folder)
         with spool.lock_of(folder, trial.number):
             finished = patiently(lambda: end(study_run))
     except LeaseLost:
         log.warning("trial %d: this process was silent too long, another has it", trial.number)
-        outbox.close(seconds=_HURRY)
         return None
     except BaseException:  # a stop or a bug: the trial goes back into the queue
-        outbox.close(seconds=_HURRY)
-        if trial.give_back():
+        if trial.give_back() and run:
             with contextlib.suppress(store.StoreException):  # the next start repairs it
                 run.end_as("WAITING")
         raise
@@ -158,6 +157,7 @@ def _trained(
 
         def on_epoch(epoch: EpochMetrics) -> None:
             processes.heed_stop()
+            trial.insist_on_lease()  # before its run hears of an epoch that another may train
             if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
                 outbox.put(functools.partial(run.log_params, dict(planned.params)))
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:

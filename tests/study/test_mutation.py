@@ -35,13 +35,10 @@ RANGES = [
 def test_what_is_mutated_stays_within_its_range(spread, seed):
     rng = np.random.default_rng(seed)
     value = RandomValue(seed).of(spread)
-    near = mutated(value, spread, rng)
+    near = mutation._mutated(value, spread, rng)
+    assert near != value
     assert spread._contains(spread.to_internal_repr(near))
     assert type(near) is type(value)
-
-
-def mutated(value, spread, rng):
-    return mutation._allowed(mutation._mutated(value, spread, rng), spread)
 
 
 class RandomValue:
@@ -62,7 +59,7 @@ class RandomValue:
 )
 def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, width):
     rng = np.random.default_rng(0)
-    near = [scale(mutated(value, spread, rng)) for _ in range(2000)]
+    near = [scale(mutation._mutated(value, spread, rng)) for _ in range(2000)]
     assert statistics.mean(near) == pytest.approx(scale(value), abs=0.02 * width)
     # 0.2, less the ends that are cut off
     assert statistics.stdev(near) == pytest.approx(0.195 * width, rel=0.05)
@@ -70,10 +67,13 @@ def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, wi
 
 def test_both_ends_of_a_range_in_steps_are_as_likely_as_the_rest():
     rng = np.random.default_rng(0)
-    drawn = collections.Counter(mutated(1, IntDistribution(0, 2), rng) for _ in range(3000))
-    # Each end is 0.2 to 0.6 of a range of 3 away from the middle, of whose normal it has a fifth.
-    assert drawn[0] == pytest.approx(600, rel=0.15)
-    assert drawn[2] == pytest.approx(600, rel=0.15)
+    drawn = collections.Counter(
+        mutation._mutated(2, IntDistribution(0, 4), rng) for _ in range(3000)
+    )
+    # A normal has 0.24 between 0.5 and 1.5 deviations, 0.06 from there to 2.5; 2 is no child.
+    for end, inner in ((0, 1), (4, 3)):
+        assert drawn[end] == pytest.approx(300, rel=0.15)
+        assert drawn[inner] == pytest.approx(1200, rel=0.15)
 
 
 X = FloatDistribution(0, 100)
@@ -167,7 +167,13 @@ def test_a_value_that_the_range_of_now_does_not_have_becomes_the_nearest(
 
 @pytest.mark.parametrize(
     "spreads",
-    [{"a": X}, {"a": CategoricalDistribution([0, 256, 512])}, {"a": RANGES[0], "b": RANGES[2]}],
+    [
+        {"a": X},
+        {"a": CategoricalDistribution([0, 256, 512])},
+        {"a": IntDistribution(1, 3), "b": IntDistribution(0, 1)},
+        {"a": FloatDistribution(0, 1, step=0.25)},
+        {"a": RANGES[0], "b": RANGES[2]},
+    ],
 )
 def test_a_child_is_never_its_parent_again(monkeypatch, spreads):
     monkeypatch.setattr(mutation, "_RANDOM", 0.0)

@@ -13,7 +13,7 @@ import pytest
 from fer_search.config import SearchConfig
 from fer_search.errors import StoreError, StudyStopped, TrialFailed
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
-from fer_search.study import leases, queue
+from fer_search.study import leases, queue, studies
 from fer_search.study.space import suggest
 from fer_search.study.studies import create_study, existing_study, find_study, open_storage
 from fer_search.study.trial import Trial, TrialPruned, look
@@ -242,6 +242,62 @@ def test_a_trial_that_was_lost_sight_of_while_it_was_taken_is_taken_again(monkey
     assert (trial.number, trial.takeovers) == (0, 0), "its process never died"
     finish(study, trial)
     assert study.take() is None
+
+
+@pytest.mark.parametrize("when", ["_ahead", "give_back"])
+def test_a_trial_that_the_storage_lost_as_it_was_let_in_is_taken_again(monkeypatch, when):
+    study = fresh(trials=1, backbones="tiny")
+    with monkeypatch.context() as broken:
+        if when == "give_back":
+            broken.setattr(queue.Queue, "_fits", lambda *_: False)
+            broken.setattr(queue.Trial, when, _away)
+        else:
+            broken.setattr(queue.Queue, when, _away)
+        with pytest.raises(sqlite3.OperationalError):
+            study.take()
+    assert [trial.state for trial in study.trials()] == ["WAITING"], "it is held for ever"
+    trial = study.take()
+    assert (trial.number, trial.takeovers) == (0, 0), "its process never died"
+    finish(study, trial)
+    assert study.take() is None
+
+
+def test_two_searches_do_not_make_one_study_of_two(monkeypatch):
+    fresh(trials=2)
+    with pytest.raises(StoreError, match="made by another search"):
+        fresh(trials=9)
+    assert reopened().search.trials == 2
+    monkeypatch.setattr(studies, "_MAKING_SECONDS", 0.2)
+    optuna.create_study(study_name="left", storage="sqlite:///o.db")  # by one that was killed
+    assert fresh(study="left", trials=5).search.trials == 5
+
+
+def test_when_the_time_is_up_nobody_gets_a_trial_unless_there_is_more():
+    study = fresh(trials=2, timeout=60)
+    finish(study, study.take())
+    study.change(seconds_used=60.5)
+    assert reopened().take() is None
+    study.resume(study.search.model_copy(update={"timeout": 120.0}))
+    finish(study, reopened().take())
+
+
+def test_a_verdict_is_not_forgotten_by_a_stop_before_the_end_was_told(monkeypatch):
+    study = fresh(trials=1)
+    trial = study.take()
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda _: True)
+    with monkeypatch.context() as broken:
+        broken.setattr(optuna.trial.Trial, "set_user_attr", _away)
+        with pytest.raises(sqlite3.OperationalError):
+            trial.report(epoch_of(3, 0.1))
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda _: False)
+    with pytest.raises(TrialPruned):
+        trial.report(epoch_of(3, 0.1))
+    assert trial.give_back()
+    resumed = study.take()
+    resumed.report(epoch_of(2, 0.1))
+    with pytest.raises(TrialPruned):
+        resumed.report(epoch_of(3, 0.1))
+    resumed.prune()
 
 
 def test_an_end_that_the_storage_did_not_take_is_told_again(monkeypatch):

@@ -112,7 +112,7 @@ def test_first_points_that_a_kill_prevented_are_enqueued_on_resume(monkeypatch):
 
 def test_a_study_with_first_points_stays_near_them_from_the_third_trial_on():
     def n_random(study):
-        return study._study.sampler._sampler._n_startup_trials
+        return study._study.sampler._make(1, 0)._n_startup_trials
 
     assert n_random(searched([], sampler="tpe")) == 2
     storage = open_storage(URL)

@@ -5,11 +5,16 @@ import sqlite3
 import keras
 import pytest
 import sqlalchemy
+from mlflow import MlflowClient
+from small_data import drawn_splits
 from small_store import LARGE, NAME, TRIALS, VERSIONS, begin_study, store_model
 
-from fer_search.config import EMOTIONS
+from fer_search import runtime
+from fer_search.config import EMOTIONS, SearchConfig
 from fer_search.serving import package
+from fer_search.study.studies import create_study, open_storage
 from fer_search.tracking import aliases, store
+from fer_search.tracking.runs import StudyRun
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +85,39 @@ def client(template, monkeypatch):
     ):
         source.backup(target)
     return store.connect()
+
+
+@pytest.fixture(scope="session")
+def splits():
+    return drawn_splits()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A tracking store with its tables, which take a second to make."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with contextlib.chdir(file.parent):  # artifacts go where one stands when it is made
+        MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def study(splits, own_home, empty_store):
+    shutil.copy(empty_store, own_home)
+    search = SearchConfig(
+        study="s", trials=2, backbones="tiny", weights="none", image_sizes="48", epochs=1,
+        pruner="none", precision="float32",
+    )  # fmt: skip
+    runtime.configure("float32")
+    run = store.begin_run(store.connect(), "s", search.to_params())
+    facts = {
+        "run_id": run.info.run_id, "train_digest": splits.train_digest,
+        "test_digest": splits.test_digest, "seconds_used": 0.0,
+    }  # fmt: skip
+    return create_study(open_storage("sqlite:///optuna.db"), search, facts)
+
+
+@pytest.fixture
+def study_run(study):
+    client = store.connect()
+    return StudyRun(client, client.get_run(study.facts["run_id"]))

@@ -1,67 +1,26 @@
 """One trial from suggestion to registry, in this process, on real stores."""
 
 import contextlib
+import dataclasses
 import json
 import random
-import shutil
 import threading
 
 import keras
 import numpy as np
 import optuna
 import pytest
-from mlflow import MlflowClient
-from small_data import drawn_splits
 
-from fer_search import runtime, spool
-from fer_search.config import SearchConfig
+from fer_search import spool
 from fer_search.errors import DataError, StudyStopped, TrialFailed
+from fer_search.results import Evaluation
 from fer_search.serving.package import load_keras
 from fer_search.study import leases
-from fer_search.study.studies import create_study, open_storage
 from fer_search.study.trial import TrialPruned
-from fer_search.tracking import store
-from fer_search.tracking.runs import StudyRun
 from fer_search.workflows import courier, plan, worker
 from fer_search.workflows.deliver import deliver, deliver_left
 from fer_search.workflows.finish import finish
 from fer_search.workflows.running import repair
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return drawn_splits()
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """A tracking store with its tables, which take a second to make."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with contextlib.chdir(file.parent):  # artifacts go where one stands when it is made
-        MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture
-def study(splits, own_home, empty_store):
-    shutil.copy(empty_store, own_home)
-    search = SearchConfig(
-        study="s", trials=2, backbones="tiny", weights="none", image_sizes="48", epochs=1,
-        pruner="none", precision="float32",
-    )  # fmt: skip
-    runtime.configure("float32")
-    run = store.begin_run(store.connect(), "s", search.to_params())
-    facts = {
-        "run_id": run.info.run_id, "train_digest": splits.train_digest,
-        "test_digest": splits.test_digest, "seconds_used": 0.0,
-    }  # fmt: skip
-    return create_study(open_storage("sqlite:///optuna.db"), search, facts)
-
-
-@pytest.fixture
-def study_run(study):
-    client = store.connect()
-    return StudyRun(client, client.get_run(study.facts["run_id"]))
 
 
 def trial_runs(study_run):
@@ -233,6 +192,50 @@ def test_what_a_process_spooled_before_it_was_killed_is_told_and_delivered(
     (run,) = trial_runs(study_run)
     assert run.info.status == "FINISHED"
     assert not list(spool.waiting(spool.folder_of(study_run.run_id)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("now", ["runs again", "ended otherwise"])
+def test_what_was_spooled_for_a_trial_that_went_on_elsewhere_is_not_delivered(
+    study, study_run, splits, monkeypatch, now
+):
+    trial = study.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "system_metrics", lambda *_: contextlib.nullcontext())
+        patch.setattr(worker, "announce", away)
+        with pytest.raises(ZeroDivisionError):
+            worker.run_trial(trial, splits, study, study_run)
+    again = study.take()
+    assert again.number == trial.number
+    (spooled,) = spool.waiting(spool.folder_of(study_run.run_id))
+    if now == "ended otherwise":
+        other = perfect(spooled.result.validation.labels)
+        again.complete(dataclasses.replace(spooled.result, validation=other))
+    deliver_left(study, study_run)
+    (run,) = trial_runs(study_run)
+    assert "val_macro_f1" not in run.data.metrics
+    assert not study_run.client.search_registered_models()
+    left = list(spool.waiting(spool.folder_of(study_run.run_id)))
+    assert len(left) == (now == "runs again")
+
+
+def perfect(labels):
+    return Evaluation(labels, np.eye(7)[labels])
+
+
+def away(*_):
+    raise ZeroDivisionError
+
+
+def test_a_stop_while_the_run_is_opened_gives_the_trial_back(study, study_run, splits, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(study_run), "trial_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_trial(study.take(), splits, study, study_run)
+    assert states(study) == ["WAITING"]
+    assert study.take().takeovers == 0
 
 
 @pytest.mark.parametrize(
