@@ -186,6 +186,10 @@ def _count_gpus(backend: str) -> int:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
         return len(gpus)
+    if backend == "torch":
+        import torch
+
+        return int(torch.cuda.device_count())
     import keras
 
     try:

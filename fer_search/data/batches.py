@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fer_search.config import EMOTIONS
+from fer_search.data.packing import Mapped
 
 
 class Batches:
@@ -32,7 +33,7 @@ class Batches:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Mapped,
         labels: np.ndarray,
         *,
         batch_size: int,
@@ -120,7 +121,7 @@ def _mixed(
     return blend.round().astype(np.uint8), both
 
 
-def padded(inputs: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+def padded(inputs: np.ndarray | Mapped, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Go through all inputs once, in order, in full batches.
 
     The last batch repeats its last input until it is full.

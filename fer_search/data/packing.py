@@ -3,7 +3,8 @@
 Decoding 35,887 pictures takes far longer than reading the 83 MB they come to, and each worker of a
 search needs them. So a source (`sources.py`) hands the making of its arrays to this module, which
 keeps them as `.npy` files in the user's cache folder, under a key that names their content. The
-workers of a machine map the same files and so share one copy of the pictures.
+workers of a machine map the same files and so share one copy of the pictures; what a process copies
+for itself are batches, and the pictures on which it validates.
 """
 
 from __future__ import annotations
@@ -25,6 +26,26 @@ from fer_search.errors import DataError
 _log = logging.getLogger(__name__)
 
 _TABLE = "meta.json"
+
+
+class Mapped:
+    """Some of the pictures of a packed array; what is asked for is copied then, and not kept.
+
+    Args:
+        packed: All pictures (M, 48, 48), uint8.
+        indices: Which of them, (N,).
+    """
+
+    def __init__(self, packed: np.ndarray, indices: np.ndarray) -> None:
+        self._packed, self._indices = packed, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
+        """Copy the pictures with these numbers (B,), each in [0, N): (B, 48, 48) uint8."""
+        pictures: np.ndarray = self._packed[self._indices[chosen]]
+        return pictures
 
 
 def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 from fer_search.config import EMOTIONS
 from fer_search.data import duplicates
 from fer_search.data.duplicates import PARTS
+from fer_search.data.packing import Mapped
 from fer_search.data.sources import Faces
 from fer_search.data.stratified import choose
 from fer_search.errors import DataError
@@ -45,6 +46,8 @@ _HELD_OUT_PARTS: Mapping[str, tuple[int, ...]] = {
     _SEEDED: (_VALIDATION, _TEST),
 }
 """What has to be held out of the training pictures for that."""
+_DIGESTED_AT_ONCE = 1024
+"""Pictures that are copied at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,8 +69,12 @@ class Split:
     @functools.cached_property
     def images(self) -> np.ndarray:
         """(N, 48, 48) uint8, copied out of the packed pictures at the first use."""
-        images: np.ndarray = np.asarray(self.packed)[self.indices]
-        return images
+        return self.mapped[np.arange(len(self))]
+
+    @property
+    def mapped(self) -> Mapped:
+        """The same without a copy in this process; training reads its batches from here."""
+        return Mapped(np.asarray(self.packed), self.indices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -211,7 +218,9 @@ def _digest(*parts: Split) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(b"%d pictures" % len(part))  # so that none can move over the boundary
-        digest.update(part.images.data)
+        for start in range(0, len(part), _DIGESTED_AT_ONCE):
+            some = np.arange(start, min(start + _DIGESTED_AT_ONCE, len(part)))
+            digest.update(part.mapped[some].data)
         digest.update(part.labels.astype("<i8").data)
     return digest.hexdigest()
 

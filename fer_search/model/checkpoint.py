@@ -23,6 +23,8 @@ from fer_search.results import EpochMetrics, best_epoch
 
 log = logging.getLogger(__name__)
 
+_LAYOUT = 2
+"""Of the file; another number for what is kept of network and optimizer."""
 _MOST_TIME = 0.05
 """Share of a training that goes into its checkpoints: short epochs have none of their own."""
 
@@ -68,17 +70,17 @@ class Saved:
     network: Sequence[np.ndarray]
     optimizer: Sequence[np.ndarray]
 
-    def restore(self, model: keras.Model, trained: keras.Model, optimizer: keras.Optimizer) -> None:
+    def restore(self, model: keras.Model, trained: keras.Model) -> None:
         """Give network and optimizer the values that they had.
 
         Args:
             model: Built anew for the same trial.
-            trained: The part of it that the optimizer trains, or all of it.
-            optimizer: Made anew for the phase of `progress`.
+            trained: The part of it that trains, or all of it, compiled for the phase of `progress`.
         """
-        optimizer.build(trained.trainable_variables)
+        if not trained.optimizer.built:  # a second time would double what scales the loss
+            trained.optimizer.build(trained.trainable_variables)
         _assign(model.variables, self.network)
-        _assign(optimizer.variables, self.optimizer)
+        _assign(trained.optimizer.variables, self.optimizer)
 
 
 class Checkpoint:
@@ -92,7 +94,9 @@ class Checkpoint:
 
     def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
         self._file = file
-        made_by = {"keras": keras.__version__, "backend": keras.config.backend()}
+        made_by = {
+            "keras": keras.__version__, "backend": keras.config.backend(), "layout": _LAYOUT,
+        }  # fmt: skip
         self._about = json.loads(json.dumps({**about, **made_by}))
         self._not_before = 0.0
         self.epoch_read = 0
@@ -131,7 +135,7 @@ class Checkpoint:
         self.epoch_read = progress.epoch
         return Saved(progress, network, optimizer)
 
-    def write(self, progress: Progress, model: keras.Model, optimizer: keras.Optimizer) -> None:
+    def write(self, progress: Progress, model: keras.Model, trained: keras.Model) -> None:
         """Replace what was written before, unless that is so recent that writing would take long.
 
         If it fails, what was written before is kept, with a warning, and training goes on.
@@ -141,7 +145,7 @@ class Checkpoint:
             return
         groups = {
             "network": [_array(variable) for variable in model.variables],
-            "optimizer": [_array(variable) for variable in optimizer.variables],
+            "optimizer": [_array(variable) for variable in trained.optimizer.variables],
             "best": progress.best_weights,
         }
         told = dataclasses.asdict(dataclasses.replace(progress, best_weights=[]))

@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_search import runtime
 from fer_search.data.batches import Batches, padded
+from fer_search.data.packing import Mapped
 from fer_search.data.splits import Split
 from fer_search.model import augmentation, classifier
 from fer_search.model.course import Course
@@ -65,7 +66,7 @@ def course(
         training,
         _Variants(
             batches,
-            lambda: _features(frozen, train.images, varied),
+            lambda: _features(frozen, train.mapped, varied),
             n_variants,
             config.seed,
         ),
@@ -132,12 +133,14 @@ def _bytes_of(output: keras.KerasTensor, n: int) -> int:
 
 def _features(
     frozen: keras.Model,
-    images: np.ndarray,
+    images: np.ndarray | Mapped,
     varied: Sequence[keras.layers.Layer],
 ) -> np.ndarray:
     features = []
-    for pixels, n in padded(images[..., None], min(PREDICTED_AT_ONCE, len(images))):
-        batch = pixels.astype(np.float32)  # as an Input makes it; layers leave integers integers
+    for pixels, n in padded(images, min(PREDICTED_AT_ONCE, len(images))):
+        batch = pixels[..., None].astype(
+            np.float32
+        )  # as an Input makes it; layers leave integers integers
         for layer in varied:  # outside of `frozen`, where prediction would draw the same each time
             batch = layer(batch, training=True)
         features.append(frozen.predict_on_batch(batch)[:n])

@@ -201,6 +201,7 @@ class _Listener(keras.callbacks.Callback):
         except Exception:
             if self._verdict is None:
                 raise
+        if self._verdict is not None:
             raise self._verdict from None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

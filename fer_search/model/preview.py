@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from fer_search.config import EMOTIONS
+from fer_search.data.packing import Mapped
 from fer_search.model import augmentation
 from fer_search.trial_config import TrialConfig
 
 N_VARIANTS = 4
 
 
-def preview(config: TrialConfig, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def preview(
+    config: TrialConfig, images: np.ndarray | Mapped, labels: np.ndarray
+) -> dict[str, np.ndarray]:
     """Augment one picture of each emotion a few times.
 
     Args:

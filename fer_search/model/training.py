@@ -90,7 +90,7 @@ def train(
         )
         optimizer = _compile(model, course, config, progress.phase, parts)
         if saved:
-            saved.restore(model, course.model, optimizer)
+            saved.restore(model, course.model)
     if saved:
         with optimizer.averaged():
             for metrics in progress.history:  # the stop may have come before they were heard of
@@ -110,7 +110,7 @@ def train(
                 progress.changed = epoch
             progress.seconds = time.perf_counter() - started
             if checkpoint:
-                checkpoint.write(progress, model, optimizer)
+                checkpoint.write(progress, model, course.model)
         with optimizer.averaged():
             on_epoch(metrics)
     with memory_permitting(what):
@@ -171,7 +171,7 @@ def start_afresh(seed: int) -> None:
 
 def _batches(config: TrialConfig, split: Split, parts: int) -> Batches:
     return Batches(
-        split.images,
+        split.mapped,
         split.labels,
         batch_size=-(-config.batch_size // parts),
         seed=config.seed,
@@ -183,7 +183,7 @@ def _batches(config: TrialConfig, split: Split, parts: int) -> Batches:
 
 def _some_faces(split: Split, seed: int) -> np.ndarray:
     chosen = np.random.default_rng(seed).permutation(len(split.labels))[:_CALIBRATE_ON]
-    return split.images[chosen]
+    return split.mapped[chosen]
 
 
 def _compile(

@@ -87,7 +87,7 @@ class EmotionHyperModel(keras_tuner.HyperModel):
             | {"epochs": last, "head_warmup": min(suggested.head_warmup, last - 1)}
         )
         sets = [
-            types.SimpleNamespace(images=images, labels=labels)
+            types.SimpleNamespace(images=images, mapped=images, labels=labels)
             for images, labels in ((x, y), validation_data)
         ]
         splits = cast(Splits, types.SimpleNamespace(train=sets[0], validation=sets[1]))

@@ -65,7 +65,7 @@ def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
     return Plan(
         params=params,
         train=functools.partial(train, config, checkpoint=checkpoint),
-        pictures=lambda splits: preview(config, splits.train.images, splits.train.labels),
+        pictures=lambda splits: preview(config, splits.train.mapped, splits.train.labels),
         patience=config.patience,
         checkpoint=checkpoint,
     )

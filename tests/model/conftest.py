@@ -16,7 +16,7 @@ def spots(n: int, *, seed: int) -> types.SimpleNamespace:
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 3)
         image[row * 16 : row * 16 + 14, column * 16 : column * 16 + 14] += 120
-    return types.SimpleNamespace(images=images, labels=labels)
+    return types.SimpleNamespace(images=images, mapped=images, labels=labels)
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def network():
 
 def test_all_that_was_written_is_read(network, tmp_path):
     model, progress = network
-    Checkpoint(tmp_path / "c.npz", {"a": (1, "x")}).write(progress, model, model.optimizer)
+    Checkpoint(tmp_path / "c.npz", {"a": (1, "x")}).write(progress, model, model)
     saved = Checkpoint(tmp_path / "c.npz", {"a": [1, "x"]}).read(model)
     assert repr(saved.progress) == repr(progress), "as text, because NaN is not itself"
     groups = [(saved.network, model.variables), (saved.optimizer, model.optimizer.variables)]
@@ -133,13 +133,29 @@ def test_all_that_was_written_is_read(network, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
 
 
+def test_the_scale_of_a_float16_loss_is_kept(network, tmp_path):
+    model, progress = network
+
+    def compiled():
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), "mse")
+        model.optimizer.build(model.trainable_variables)
+        return model.optimizer.dynamic_scale
+
+    compiled().assign(8.0)
+    Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model)
+    fresh = compiled()
+    assert float(fresh) != 8.0
+    Checkpoint(tmp_path / "c.npz", {}).read(model).restore(model, model)
+    assert float(fresh) == 8.0
+
+
 @pytest.mark.parametrize(
     "harm", ["none there", "cut", "flipped", "text", "other parameters", "other network"]
 )
 def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, harm):
     model, progress = network
     file = tmp_path / "c.npz"
-    Checkpoint(file, {"a": 1}).write(progress, model, model.optimizer)
+    Checkpoint(file, {"a": 1}).write(progress, model, model)
     content = bytearray(file.read_bytes())
     if harm == "cut":
         content = content[: len(content) // 2]
@@ -158,12 +174,12 @@ def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, 
 
 def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(network, tmp_path, caplog):
     model, progress = network
-    Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model.optimizer)
+    Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model)
     before = (tmp_path / "c.npz").read_bytes()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
     try:
-        Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model.optimizer)
+        Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "epoch 1 has no checkpoint" in caplog.text
@@ -175,10 +191,10 @@ def test_writing_takes_a_small_part_of_the_time(network, tmp_path, monkeypatch):
     model, progress = network
     monkeypatch.setattr(checkpoint, "_MOST_TIME", 1e-9)
     place = Checkpoint(tmp_path / "c.npz", {})
-    place.write(progress, model, model.optimizer)
+    place.write(progress, model, model)
     (tmp_path / "c.npz").unlink()
-    place.write(progress, model, model.optimizer)
+    place.write(progress, model, model)
     assert not list(tmp_path.iterdir())
     place.read(model)
-    place.write(progress, model, model.optimizer)
+    place.write(progress, model, model)
     assert list(tmp_path.iterdir()), "another attempt begins at once"

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import types
 import zipfile
@@ -145,6 +146,18 @@ def test_what_on_epoch_raises_passes_through(splits):
 
     with pytest.raises(InterruptedError, match="pruned"):
         train(splits, on_epoch=prune)
+
+
+def test_what_on_epoch_raises_can_not_be_swallowed(splits):
+    def prune(_epoch):
+        raise InterruptedError("pruned")
+
+    def fit(model, **settings):
+        with contextlib.suppress(Exception):
+            return model.fit(**settings)
+
+    with pytest.raises(InterruptedError, match="pruned"):
+        train(splits, fit=fit, on_epoch=prune)
 
 
 def test_what_on_epoch_raises_is_not_taken_for_too_little_memory(splits):

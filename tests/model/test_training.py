@@ -10,9 +10,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from small_data import drawn_splits
 
 from fer_search.errors import TrialFailed
 from fer_search.model import classifier, epochs, training
+from fer_search.model.preview import preview
 from fer_search.model.training import evaluate, loss, train
 from fer_search.trial_config import Augmentation, TrialConfig
 
@@ -145,6 +147,8 @@ def test_averaged_weights_are_validated_and_kept_and_training_goes_on_from_the_o
 ):
     plain = train(config(epochs=3), splits, on_epoch=ignore)[1]
     _, result = train(config(epochs=3, ema_decay=0.9), splits, on_epoch=ignore)
+    kept = result.epochs[result.best_epoch - 1]
+    assert result.validation.loss == pytest.approx(kept.val_loss, rel=1e-3)
     for one, other in zip(plain.epochs, result.epochs, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-3)
         assert one.val_loss != pytest.approx(other.val_loss, rel=1e-3)
@@ -226,7 +230,8 @@ def test_a_loss_that_is_not_finite_loses_the_trial(splits):
 
 def broken(split):
     """Pictures that no arithmetic can take."""
-    return types.SimpleNamespace(images=split.images * np.float32("nan"), labels=split.labels)
+    lost = split.images * np.float32("nan")
+    return types.SimpleNamespace(images=lost, mapped=lost, labels=split.labels)
 
 
 def test_too_little_memory_loses_the_trial(splits, monkeypatch):
@@ -294,3 +299,11 @@ def test_a_trial_leaves_no_graph_behind_that_would_hold_its_weights(splits):
         gc.collect()
         counts.append(sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects()))
     assert counts[0] == counts[1]
+
+
+def test_training_pictures_stay_in_the_one_copy_that_all_workers_map():
+    splits, settings = drawn_splits(), config(epochs=1)
+    train(settings, splits, on_epoch=ignore)
+    preview(settings, splits.train.mapped, splits.train.labels)
+    assert "images" not in vars(splits.train)
+    assert splits.train.mapped[np.array([3, 1])].tolist() == splits.train.images[[3, 1]].tolist()
