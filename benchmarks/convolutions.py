@@ -73,7 +73,8 @@ def _compare_times(options: argparse.Namespace) -> None:
         rows.append([f"a step of {backbone}", *_timed(steps, turns)])
         numbers[f"convolutions.step.{backbone}"] = rows[-1][-1]
     head = ["ms", "convolution", "product", "ratio"]
-    measure.close("Convolutions", measure.table(head, rows), numbers, options.json)
+    shown = measure.table(head, rows)
+    measure.close("Convolutions", shown, numbers, options.json, precision=options.precision)
 
 
 def _compare_scores(options: argparse.Namespace) -> None:
@@ -95,7 +96,7 @@ def _compare_scores(options: argparse.Namespace) -> None:
     numbers["convolutions.score_change"] = means[1] - means[0]
     shown = measure.table(["validation macro-F1", "convolution", "product"], rows)
     title = f"VGG16 on {options.limit} pictures, {options.epochs} epochs"
-    measure.close(title, shown, numbers, options.json)
+    measure.close(title, shown, numbers, options.json, precision=options.precision)
 
 
 def _convolutions(*, is_product: bool) -> Any:

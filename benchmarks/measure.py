@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_search import runtime
+from fer_search.config import AUTO
 
 
 def options(doc: str | None, *more: Callable[[argparse.ArgumentParser], Any]) -> argparse.Namespace:
@@ -56,7 +58,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
-def close(title: str, shown: str, numbers: Mapping[str, float], file: Path | None) -> None:
+def close(
+    title: str,
+    shown: str,
+    numbers: Mapping[str, float],
+    file: Path | None,
+    *,
+    precision: str = AUTO,
+) -> None:
     """Print a benchmark's table under the machine's name, and write its numbers.
 
     Args:
@@ -65,8 +74,9 @@ def close(title: str, shown: str, numbers: Mapping[str, float], file: Path | Non
         numbers: By flat names; written to `file` together with those of other benchmarks in it.
             What was never reached, infinite, becomes null.
         file: None to write nothing.
+        precision: That was asked for.
     """
-    print(f"\n{title}, {datetime.date.today()}: {machine()}\n\n{shown}", flush=True)
+    print(f"\n{title}, {datetime.date.today()}: {machine(precision)}\n\n{shown}", flush=True)
     keep(numbers, file)
 
 
@@ -78,12 +88,12 @@ def keep(numbers: Mapping[str, float], file: Path | None) -> None:
         file.write_text(json.dumps(before | known, indent=2) + "\n")
 
 
-def machine() -> str:
+def machine(precision: str = AUTO) -> str:
     """Name what this process computes with."""
-    device = runtime.configure()
+    device = runtime.configure(precision)
     versions = runtime.environment(device)
     packages = [f"{name} {versions['packages'][name]}" for name in (device.backend, "keras")]
-    commit = str(versions["commit"])[:8]
+    commit = re.sub(r"(?<=^\w{8})\w+", "", str(versions["commit"]))
     return (
         f"{device.name}, {os.cpu_count()} cores; {', '.join(packages)}, {device.precision}; "
         f"commit {commit}"

@@ -13,7 +13,7 @@
     i_epoch      every candidate trains one epoch for half of the time, then the best to the end,
                  best first (Egele et al., https://arxiv.org/abs/2404.04111)
     hyperband, bayesian    KerasTuner's, on our HyperModel
-    ray_asha     Ray Tune, OptunaSearch and ASHA
+    ray_asha     Ray Tune, OptunaSearch and ASHA, with a process for each trial, as is its default
 
 All train by `model.training.train`; a score counts from the moment its epoch was validated. Every
 search runs in a process of its own, seed by seed and in turn. `--keep FILE` writes down each search

@@ -42,7 +42,9 @@ def main() -> None:
                 rates = measure.in_turn({name: loops[name].rate for name in names}, turns)
             medians = [statistics.median(rates[name]) for name in names]
             ratios = {
-                peer: measure.ratio(rates["ours"], rates[peer]) for peer in PEERS if peer in rates
+                peer: measure.ratio(rates["ours"], rates[peer])
+                for peer in PEERS
+                if peer in rates and "ours" in rates
             }
             rows.append([f"{backbone}, depth {depth}", *map(round, medians), *ratios.values()])
             print(rows[-1], flush=True)
@@ -50,7 +52,7 @@ def main() -> None:
                 name = f"training.{PEERS[peer]}"
                 numbers[name] = min(value, numbers.get(name, value))
                 numbers[f"{name}.{backbone}.{depth}"] = value
-    head = ["images/s", *names, *(f"ours / {peer}" for peer in PEERS if peer in names)]
+    head = ["images/s", *names, *(f"ours / {peer}" for peer in ratios)]
     measure.close("A training step", measure.table(head, rows), numbers, options.json)
 
 

@@ -34,6 +34,8 @@ class Network(nn.Module):
             width = 512
         else:
             net = torchvision.models.resnet50()
+            for layer in (net.layer2, net.layer3, net.layer4):  # as Keras has it, not v1.5
+                layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
             stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
             self.stages = nn.ModuleList([stem, net.layer1, net.layer2, net.layer3, net.layer4])
             width = 2048

@@ -307,3 +307,17 @@ def test_training_pictures_stay_in_the_one_copy_that_all_workers_map():
     preview(settings, splits.train.mapped, splits.train.labels)
     assert "images" not in vars(splits.train)
     assert splits.train.mapped[np.array([3, 1])].tolist() == splits.train.images[[3, 1]].tolist()
+
+
+def test_the_first_of_several_calls_of_an_epoch_is_not_clocked(monkeypatch):
+    now = iter([0.0, 10.0, 11.0, 12.0, 100.0])
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: next(now))
+    told = []
+    watch = epochs._Watch(2, 100, lambda *place: told.append(place))
+    for n_done in (32, 64, 96, 100):
+        watch(n_done, 0.5)
+    assert (watch.clock_started, watch.n_clocked) == (10.0, 68)
+    assert told == [(2, 32, 100), (2, 64, 100), (2, 96, 100), (2, 100, 100)]
+    whole = epochs._Watch(1, 4, None)
+    whole(4, 0.5)
+    assert (whole.clock_started, whole.n_clocked) == (11.0, 4), "one call is all there is"
