@@ -117,11 +117,6 @@ def reliability(evaluation: Evaluation) -> Reliability:
     return Reliability(pictures=pictures, sure=means[0], right=means[1])
 
 
-def calibration_error(evaluation: Evaluation) -> float:
-    """Mean distance between how sure a model is and how often it is right, in [0, 1]."""
-    return reliability(evaluation).error
-
-
 def _insist_on_same(ours: Evaluation, theirs: Evaluation) -> None:
     if not np.array_equal(ours.labels, theirs.labels):
         raise ValueError("expected two evaluations on the same pictures, got different labels")

@@ -1,7 +1,8 @@
 """What goes down: a search as a person asks for it.
 
 A trial is in `trial_config.py`, the parameters of the other commands are in `command_config.py`.
-Configs are frozen and validated at birth, so nothing behind them checks a setting again. Legal
+Configs are frozen and validated at birth; whether settings agree is looked at once a resume has
+taken over the stored ones (`preconditions.py`). Legal
 names are tuples here, cheap to import; a test keeps them equal to the catalogues that implement
 them.
 """

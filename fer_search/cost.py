@@ -32,9 +32,9 @@ class Pruning:
     """Epochs that pruned trials were spared."""
 
     trained: int
-    """By the pruned trials."""
+    """Epochs that the pruned trials trained."""
     expected: int
-    """Of one trial that is not pruned: as many as the completed ones trained on average."""
+    """Mean epochs of a completed trial."""
     saved: int
     """What the pruned trials would have trained on top of it."""
 

@@ -13,12 +13,14 @@
     |-- SurroundingsError   a full disk, a store that stays away: exit status 4, resumable
     `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
-A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. Every
-other exception is a bug. It stops the worker with its traceback, because a bug must not look like
-a bad hyperparameter.
+A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. What a
+store that is away, or a full disk, makes other libraries raise is recognised by
+`tracking/outage.py` (exit status 4); `study.leases.LeaseLost` stays within a worker. Every other
+exception is a bug. It stops the worker with its traceback, because a bug must not look like a bad
+hyperparameter.
 """
 
-FAILURE_KINDS = ("out_of_memory", "not_finite", "data", "storage", "killed", "hypermodel")
+FAILURE_KINDS = ("out_of_memory", "not_finite", "killed", "hypermodel")
 """How a trial can be lost; the run's tag `failure.kind` is one of these."""
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from fer_search.command_config import PromotionConfig
-from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar
+from fer_search.comparison import macro_f1_gain, mcnemar, reliability
 from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
@@ -30,7 +30,7 @@ class Measured:
     def numbers(self) -> dict[str, float]:
         """What is compared, by name."""
         return self.evaluation.metrics("test") | {
-            "calibration_error": calibration_error(self.evaluation),
+            "calibration_error": reliability(self.evaluation).error,
             "megabytes": self.megabytes,
             "milliseconds": self.milliseconds,
         }
@@ -142,7 +142,7 @@ def _floors_and_limits(candidate: Measured, policy: PromotionConfig) -> Iterator
         f"macro-F1 {evaluation.macro_f1:.4f} (needed: {policy.min_macro_f1:g})",
     )
     limits = {
-        "calibration error": (calibration_error(evaluation), policy.max_calibration_error),
+        "calibration error": (reliability(evaluation).error, policy.max_calibration_error),
         "megabytes": (candidate.megabytes, policy.max_megabytes),
         "milliseconds per picture": (candidate.milliseconds, policy.max_milliseconds),
     }

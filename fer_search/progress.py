@@ -1,4 +1,4 @@
-"""The terminal: live progress of a study, tables of trials and stored models, and messages.
+"""The terminal: live progress of a study, and messages.
 
 In a terminal, a line for each trial that ends above a panel that is redrawn; elsewhere (a log file,
 CI) one plain line for every event. All are made of `TrialSummary` objects alone, so they show the
@@ -19,11 +19,9 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.progress import track
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from fer_search.retention import Verdict
-from fer_search.trials import WORDS, TrialSummary, best_of, complete, main_parameters, n_finished
+from fer_search.trials import WORDS, TrialSummary, best_of, n_finished
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
@@ -142,53 +140,6 @@ class Progress:
     def _at(self, trial: TrialSummary, epoch: int) -> str:
         where = f"epoch {epoch} of {self._epochs}" if epoch else "started"
         return " · ".join([_name(trial), where, *_score(trial, epoch)])
-
-
-def top_trials(trials: Sequence[TrialSummary], n: int = 5) -> Table:
-    """Tabulate the best completed trials, best first."""
-    best = complete(trials)[:n]
-    begun = sum(trial.state != "WAITING" for trial in trials)  # trials to try first wait, too
-    table = Table(title=f"Top {len(best)} of {begun} trials, on validation")
-    parameters = main_parameters(best)
-    for column in ("trial", "macro-F1", "accuracy", "epochs", *parameters):
-        table.add_column(column.replace("_", " "), justify="right")
-    for trial in best:
-        table.add_row(
-            str(trial.number),
-            f"{trial.value:.4f}",
-            f"{trial.accuracy:.4f}" if trial.accuracy is not None else "",
-            str(trial.epochs),
-            *(_cell(trial.params.get(name, "")) for name in parameters),
-        )
-    return table
-
-
-def space(title: str, verdicts: Sequence[Verdict]) -> Table:
-    """Tabulate what stored models take, and what becomes of each."""
-    megabytes = sum(verdict.model.size for verdict in verdicts) / 1e6
-    table = Table(
-        title=f"{title}: {len(verdicts)} stored, {megabytes:.1f} MB", title_justify="left"
-    )
-    for column in ("model", "macro-F1", "MB", "registered"):
-        is_number = column in ("macro-F1", "MB")
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
-    table.add_column("what becomes of it", min_width=24)
-    for verdict in verdicts:
-        model = verdict.model
-        fate = "goes" if verdict.goes else "stays"
-        cells = (
-            model.name,
-            "" if model.score is None else f"{model.score:.4f}",
-            f"{model.megabytes:.1f}",
-            ", ".join(f"{version.name}/{version.number}" for version in model.versions),
-            f"{fate}: {verdict.why}",
-        )
-        table.add_row(*map(Text, cells), style="bold" if verdict.goes else "")
-    return table
-
-
-def _cell(value: float | int | str | bool) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _stage(trial: TrialSummary) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import Field
@@ -23,10 +23,6 @@ from fer_search.settings import Frozen, one_of
 
 class Augmentation(Frozen):
     """How much training pictures are varied; 0 is the identity, whatever the kind."""
-
-    KINDS: ClassVar[tuple[str, ...]] = (
-        "rotation", "shift", "zoom", "flip", "brightness", "contrast", "erasing",
-    )  # fmt: skip
 
     rotation: float = Field(0, ge=0, le=45)
     """Largest turn to either side, degrees."""

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables
 
-from fer_search.comparison import calibration_error, macro_f1_gain, mcnemar, reliability
+from fer_search.comparison import macro_f1_gain, mcnemar, reliability
 from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
@@ -107,9 +107,9 @@ def test_calibration_error_is_the_distance_between_sureness_and_accuracy():
     sure = np.full((n, 7), 0.2 / 6)
     sure[: 3 * n // 4, 0] = 0.8
     sure[3 * n // 4 :, 1] = 0.8
-    assert calibration_error(Evaluation(labels, sure)) == pytest.approx(0.05)
-    assert calibration_error(Evaluation(labels, np.eye(7)[labels])) == 0
-    assert calibration_error(Evaluation(labels, np.eye(7)[labels + 1])) == 1
+    assert reliability(Evaluation(labels, sure)).error == pytest.approx(0.05)
+    assert reliability(Evaluation(labels, np.eye(7)[labels])).error == 0
+    assert reliability(Evaluation(labels, np.eye(7)[labels + 1])).error == 1
 
 
 def test_reliability_sorts_pictures_into_bins_of_sureness():

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from fer_search import progress
+from fer_search import progress, terminal_tables
 from fer_search.retention import StoredModel, Verdict, Version
 from fer_search.trials import TrialSummary
 
@@ -120,7 +120,7 @@ def test_the_table_ranks_complete_trials():
         trial(3, "WAITING"),
     ]
     console = Console(width=120, record=True)
-    console.print(progress.top_trials(trials))
+    console.print(terminal_tables.top_trials(trials))
     text = console.export_text()
     assert "Top 2 of 3 trials" in text, "what has not begun does not count"
     assert text.index("0.5000") < text.index("0.1000")
@@ -136,7 +136,7 @@ def test_the_table_of_models_says_what_becomes_of_each():
     gone = dataclasses.replace(kept, name="vgg16-trial-002", score=None, size=1, versions=())
     verdicts = [Verdict(kept, False, "number 1"), Verdict(gone, True, "not [among] the best")]
     console = Console(width=120, record=True)
-    console.print(progress.space("Study s", verdicts))
+    console.print(terminal_tables.stored_models("Study s", verdicts))
     title, _, _, _, first, second, *_ = console.export_text().splitlines()
     assert title.strip() == "Study s: 2 stored, 60.0 MB"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in (first, second)]

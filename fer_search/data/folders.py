@@ -80,6 +80,11 @@ class Picture:
     """`train`, `validation` or `test`, or empty if neither name nor folder says."""
 
 
+def is_picture(file: Path) -> bool:
+    """Tell by its name whether a file is taken for a picture; hidden files are not."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
 def scan(folder: Path) -> list[Picture]:
     """List the pictures of a folder in a stable order, that of their relative paths.
 
@@ -176,7 +181,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _pictures(root: Path, folder: Path, *, label: int, part: str) -> Iterator[Picture]:
     for place, _, names in os.walk(folder):
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if is_picture(Path(name)):
                 path = Path(place, name)
                 official = _OFFICIAL_NAME.match(name)
                 yield Picture(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from fer_search.data.folders import SUFFIXES, is_picture
 from fer_search.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Names of files that are taken for pictures in a folder."""
 _COLUMN = "path"
 
 
@@ -26,9 +25,9 @@ def listed(source: Path) -> list[Path]:
         DataError: If there is no such file or folder, or it names no picture.
     """
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in source.rglob("*") if is_picture(path))
         if not found:
-            raise DataError(f"{source} holds no picture ({', '.join(SUFFIXES)})")
+            raise DataError(f"{source} holds no picture ({', '.join(sorted(SUFFIXES))})")
         return found
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")

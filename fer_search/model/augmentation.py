@@ -98,4 +98,4 @@ AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "contrast": _contrast,
     "erasing": _erasing,
 }
-"""Kind to a function of strength that makes the layer; the kinds are `Augmentation.KINDS`."""
+"""Kind, a field of `Augmentation`, to a function of strength that makes the layer."""

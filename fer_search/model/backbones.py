@@ -44,8 +44,14 @@ class Backbone:
     """Per channel."""
     stages: Mapping[str, tuple[str, ...]]
     """Five stages from input to output: name, and how the names of its layers begin."""
-    source: str
-    """The paper."""
+    poolings: tuple[str, ...]
+    """How its last feature map may be pooled; see `classifier`."""
+    has_batch_norm: bool = False
+    """Whether it has BatchNormalization, whose statistics averaged weights would not fit."""
+    head_units: int = 0
+    """Units of the head's hidden layer by default; 0 for none."""
+    one_pixel_below: int = 0
+    """Size of pictures below which its last map is one pixel, and all poolings are the same."""
 
     def build(self, image_size: int, weights: str = NO_WEIGHTS) -> Any:
         """Build the network under Keras's current dtype policy.
@@ -220,19 +226,22 @@ _CAFFE: dict[str, Any] = {"scale": 1.0, "offset": (-103.939, -116.779, -123.68)}
 """ImageNet's mean colour leaves, blue first: `preprocess_input` of these two applications."""
 
 BACKBONES: dict[str, Backbone] = {
-    "vgg16": Backbone(
+    "vgg16": Backbone(  # https://arxiv.org/abs/1409.1556
         network=_vgg16,
         application="VGG16",
         **_CAFFE,
         stages={f"block{i}": (f"block{i}_",) for i in range(1, 6)},
-        source="https://arxiv.org/abs/1409.1556",
+        poolings=("avg", "max", "flatten"),
+        head_units=512,
+        one_pixel_below=64,
     ),
-    "resnet50": Backbone(
+    "resnet50": Backbone(  # https://arxiv.org/abs/1512.03385
         network=_resnet50,
         application="ResNet50",
         **_CAFFE,
         stages={"conv1": ("conv1_", "pool1_"), **{f"conv{i}": (f"conv{i}_",) for i in range(2, 6)}},
-        source="https://arxiv.org/abs/1512.03385",
+        poolings=("avg", "max"),
+        has_batch_norm=True,
     ),
     "tiny": Backbone(
         network=_tiny,
@@ -240,7 +249,7 @@ BACKBONES: dict[str, Backbone] = {
         scale=1 / 127.5,
         offset=(-1.0, -1.0, -1.0),
         stages={f"stage{i}": (f"stage{i}_",) for i in range(1, 6)},
-        source="https://arxiv.org/abs/1409.1556",
+        poolings=("avg",),
     ),
 }
 """Name to backbone; the names are `config.BACKBONES`."""

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from fer_search.data.batches import Batches
+from fer_search.data.packing import Mapped
 from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
@@ -142,7 +143,7 @@ def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
     """
     start_afresh(config.seed)
     model = classifier.build(config)
-    classifier.calibrate(model, _some_faces(faces, config.seed))
+    classifier.calibrate(model, some_faces(faces.mapped, config.seed))
     return model
 
 
@@ -181,9 +182,9 @@ def _batches(config: TrialConfig, split: Split, parts: int) -> Batches:
     )
 
 
-def _some_faces(split: Split, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng(seed).permutation(len(split.labels))[:_CALIBRATE_ON]
-    return split.mapped[chosen]
+def some_faces(faces: np.ndarray | Mapped, seed: int) -> np.ndarray:
+    """Choose the faces for `classifier.calibrate`: at most 256 of (N, 48, 48), at random."""
+    return faces[np.random.default_rng(seed).permutation(len(faces))[:_CALIBRATE_ON]]
 
 
 def _compile(

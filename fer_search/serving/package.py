@@ -140,7 +140,9 @@ def load_keras(client: MlflowClient, model_id: str) -> tuple[keras.Model, int]:
         The model, not compiled, and the bytes of its file.
 
     Raises:
+        MlflowException: If the store has no such model.
         FileNotFoundError: If it has no `.keras` file, or more than one.
+        OSError, ValueError, TypeError: If the file is damaged, or of another Keras.
     """
     with tempfile.TemporaryDirectory() as folder:
         mlflow.artifacts.download_artifacts(

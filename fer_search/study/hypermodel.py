@@ -21,7 +21,7 @@ import numpy as np
 from fer_search.config import SearchConfig
 from fer_search.data.splits import Splits
 from fer_search.model import classifier, training
-from fer_search.results import EpochMetrics
+from fer_search.results import EpochMetrics, best_epoch
 from fer_search.study.space import suggest
 from fer_search.trial_config import TrialConfig
 
@@ -92,7 +92,7 @@ class EmotionHyperModel(keras_tuner.HyperModel):
         ]
         splits = cast(Splits, types.SimpleNamespace(train=sets[0], validation=sets[1]))
         if not initial_epoch:
-            classifier.calibrate(model, x[:: max(1, len(x) // 256)])
+            classifier.calibrate(model, training.some_faces(x, config.seed))
         listeners = keras.callbacks.CallbackList(list(callbacks), model=model)
 
         def on_epoch(metrics: EpochMetrics) -> None:
@@ -103,7 +103,7 @@ class EmotionHyperModel(keras_tuner.HyperModel):
             config, splits, on_epoch=on_epoch, model=model, first_epoch=initial_epoch + 1
         )
         listeners.on_train_end()
-        return _logs(max(result.epochs, key=lambda epoch: epoch.val_macro_f1))
+        return _logs(best_epoch(result.epochs))
 
     def _config(self, hp: keras_tuner.HyperParameters) -> TrialConfig:
         return suggest(hp, search=self._search, seed=self._seed)

@@ -14,11 +14,9 @@ from typing import Any
 import keras_tuner
 
 from fer_search.config import NONE, STAGES, SearchConfig, weights_for
+from fer_search.model.backbones import BACKBONES
 from fer_search.study import foreign
 from fer_search.trial_config import Augmentation, TrialConfig
-
-_SMALLEST_POOLED = 64
-"""Pixels from which VGG16's last feature map has more than one pixel."""
 
 _MILD: dict[str, Any] = {
     "dropout": 0.1,
@@ -86,7 +84,7 @@ def suggest(hp: keras_tuner.HyperParameters, *, search: SearchConfig, seed: int)
     batch_norm = {name: _batch_norm(hp, name, pretrained) for name in search.backbones}
     pooling = {name: _pooling(hp, name, search.image_sizes) for name in search.backbones}
     units = {name: _head_units(hp, name) for name in search.backbones}
-    averaged = [name for name in search.backbones if name != "resnet50"]
+    averaged = [name for name in search.backbones if not BACKBONES[name].has_batch_norm]
     ema_decay = _ema_decay(hp, averaged)
     optimizer = hp.Choice("optimizer", ["adamw", "sgd"])
     rates = {"adamw": _adamw(hp), "sgd": _sgd(hp)}
@@ -173,25 +171,25 @@ def _unfreeze_depth(hp: keras_tuner.HyperParameters, backbone: str, pretrained: 
 
 
 def _batch_norm(hp: keras_tuner.HyperParameters, backbone: str, pretrained: bool) -> Any:
-    """Only ResNet50 has BatchNormalization, and only pretrained statistics can be kept."""
-    if backbone != "resnet50" or not pretrained:
+    """Only pretrained statistics can be kept."""
+    if not BACKBONES[backbone].has_batch_norm or not pretrained:
         return "stage"
     with hp.conditional_scope("backbone", [backbone]):
         return hp.Choice(f"{backbone}_batch_norm", ["stage", "frozen", "trainable"])
 
 
 def _pooling(hp: keras_tuner.HyperParameters, backbone: str, sizes: Iterable[Any]) -> Any:
-    """Below 64 pixels VGG16's last feature map is one pixel, and all poolings are the same."""
-    if backbone == "tiny" or (backbone == "vgg16" and max(sizes) < _SMALLEST_POOLED):
-        return "avg"
+    """Of one pixel all poolings are the same."""
+    known = BACKBONES[backbone]
+    if len(known.poolings) == 1 or max(sizes) < known.one_pixel_below:
+        return known.poolings[0]
     with hp.conditional_scope("backbone", [backbone]):
-        kinds = ["avg", "max", "flatten"] if backbone == "vgg16" else ["avg", "max"]
-        return hp.Choice(f"{backbone}_pooling", kinds)
+        return hp.Choice(f"{backbone}_pooling", list(known.poolings))
 
 
 def _head_units(hp: keras_tuner.HyperParameters, backbone: str) -> Any:
     with hp.conditional_scope("backbone", [backbone]):
-        default = 512 if backbone == "vgg16" else 0
+        default = BACKBONES[backbone].head_units
         return hp.Choice(f"{backbone}_head_units", [0, 256, 512, 1024], default=default)
 
 

@@ -167,7 +167,9 @@ class Study:
         record: Mapping[str, Any],
     ) -> None:
         self.facts = dict(record)
-        """What `create_study` was given, and the space's fingerprint."""
+        """`run_id`, `train_digest`, `test_digest`, `seconds_used`, `search` (its settings),
+        `opened` (since when failures count, in seconds since 1970), `space` (its fingerprint),
+        `first` (points to try first)."""
         self._queue = Queue(storage, study, self._settings_now, self._failures_since, self._is_late)
         self._study = study
         self._settled: dict[str, Any] | None = None

@@ -16,8 +16,9 @@ from fer_search.command_config import CleanConfig
 from fer_search.config import AUTO
 from fer_search.errors import StoreError
 from fer_search.processes import Launch
-from fer_search.progress import console, say, space
+from fer_search.progress import console, say
 from fer_search.retention import StoredModel, Verdict, doomed, plan
+from fer_search.terminal_tables import stored_models
 from fer_search.tracking import aliases, models, store
 from fer_search.tracking.logged_run import LoggedRun
 
@@ -45,7 +46,7 @@ def clean(config: CleanConfig, launch: Launch) -> None:
 def _show(verdicts: Sequence[Verdict]) -> None:
     for (_, study), group in groupby(verdicts, lambda v: (v.model.study_run_id, v.model.study)):
         title = f"Study {study}" if study else "Not made by a search"
-        console.print(space(title, list(group)), soft_wrap=False)
+        console.print(stored_models(title, list(group)), soft_wrap=False)
     going = [verdict.model for verdict in doomed(verdicts)]
     say(f"{_sum(going)} of {_sum([verdict.model for verdict in verdicts])} can go.")
 

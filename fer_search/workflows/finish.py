@@ -12,11 +12,12 @@ from fer_search.errors import StudyStopped
 from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
 from fer_search.model.training import evaluate
-from fer_search.progress import console, say, top_trials
+from fer_search.progress import console, say
 from fer_search.results import Evaluation
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
 from fer_search.study.studies import Study
+from fer_search.terminal_tables import top_trials
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun

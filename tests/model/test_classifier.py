@@ -153,7 +153,7 @@ def test_the_copy_for_inference_is_float32_without_augmentation(faces):
     model = classifier.build(config())
     copy = classifier.inference_copy(model, config())
     assert {layer.compute_dtype for layer in copy._flatten_layers()} == {"float32"}
-    assert not {layer.name for layer in copy.layers} & set(Augmentation.KINDS)
+    assert not {layer.name for layer in copy.layers} & set(Augmentation.model_fields)
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     np.testing.assert_allclose(
         copy.predict_on_batch(faces), model.predict_on_batch(faces), atol=0.05

@@ -31,7 +31,7 @@ on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="runs on JA
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the others run already")
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-def test_all_of_this_on_jax():
+def test_this_file_passes_on_jax():
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow", __file__],
         env=os.environ | {"KERAS_BACKEND": "jax"}, cwd=Path(__file__).parents[2],

@@ -18,7 +18,7 @@ from fer_search.reporting import wording
         (4e6, "1,111 h 6 min", "1,111.1 h"),
     ],
 )
-def test_durations(seconds, said, shortly):
+def test_a_duration_is_spelled_by_its_two_largest_units(seconds, said, shortly):
     assert wording.duration(seconds) == said
     if seconds is not None:
         assert wording.brief(seconds) == shortly
@@ -32,7 +32,7 @@ def test_what_is_not_known_is_a_dash():
 @pytest.mark.parametrize(
     ("given", "said"), [(True, "yes"), (3, "3"), (0.00123456, "0.001235"), ("adamw", "adamw")]
 )
-def test_values(given, said):
+def test_a_value_is_spelled_as_a_person_writes_it(given, said):
     assert wording.value(given) == said
 
 

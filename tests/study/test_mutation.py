@@ -126,7 +126,7 @@ def test_failed_trials_are_no_parents(unchanged):
     assert set(chosen) == {0, None}
 
 
-def test_running_ones_are_as_long_as_none_has_a_score(unchanged):
+def test_running_trials_are_parents_until_one_has_a_score(unchanged):
     study = optuna.create_study(sampler=MutationSampler(0))
     for at in (1.0, 2.0):
         study.enqueue_trial({"x": at})

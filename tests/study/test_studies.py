@@ -466,7 +466,7 @@ def test_the_heartbeat_carries_progress_and_notices_a_lost_lease(monkeypatch):
         trial.report(epoch_of(1))
 
 
-def test_pruned_by_the_median():
+def test_a_trial_below_the_median_is_pruned_with_its_last_value():
     study = fresh(trials=8, pruner="median")
     for _ in range(6):
         trial = study.take()
@@ -559,7 +559,7 @@ def test_another_space_is_refused(monkeypatch):
         study.check_space()
 
 
-def test_settings_come_back():
+def test_a_reopened_study_has_its_settings_and_types():
     fresh(trials=7, sampler="random")
     study = reopened()
     assert study.search == make(trials=7, sampler="random")

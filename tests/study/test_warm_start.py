@@ -155,7 +155,7 @@ def test_a_foreign_study_is_warmed_by_its_own_points_unless_its_space_has_change
         warmed(other)
 
 
-def test_without_it_nothing_comes_first():
+def test_without_warm_start_there_are_no_first_points():
     assert warmed(make()) == ()
 
 

@@ -42,7 +42,7 @@ def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob(".kept*"))) == 0
 
 
-def test_mistakes_are_refused(model, tmp_path):
+def test_a_missing_model_and_an_unwritable_output_are_refused(model, tmp_path):
     with pytest.raises(StoreError, match="can not be loaded"):
         export(ExportConfig(output=str(tmp_path / "m.onnx"), model="models:/none/1"))
     with pytest.raises(DataError, match="can not be written"):
