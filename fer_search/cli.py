@@ -29,20 +29,15 @@ from fer_search.command_config import (
 )
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
+from fer_search.invocation import Invocation, find_invocation
 from fer_search.preconditions import refuse_early
-from fer_search.processes import (
-    STOPPED,
-    SURROUNDINGS,
-    Launch,
-    find_launch,
-    stop_on_signals,
-    stop_with,
-)
+from fer_search.processes import STOPPED, SURROUNDINGS
 from fer_search.settings import spelled
+from fer_search.stops import stop_on_signals, stop_with
 from fer_search.workflows.local_worker import shares_to_expect
 from fer_search.workflows.standby import Standby
 
-_Run = Callable[[Any, Launch], None]
+_Run = Callable[[Any, Invocation], None]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -126,53 +121,53 @@ def _status(error: FerSearchError) -> int:
     return 2 if isinstance(error, InputError) else 1
 
 
-def _search(config: SearchConfig, launch: Launch) -> None:
-    anchored = config.anchored(launch.directory)
-    refuse_early(anchored, launch.directory)
+def _search(config: SearchConfig, invocation: Invocation) -> None:
+    anchored = config.anchored(invocation.directory)
+    refuse_early(anchored, invocation.directory)
     click.echo("Starting …")  # the imports take seconds
     with Standby(shares_to_expect(config)) as standby:
         with _quiet_import():
             from fer_search.workflows.search import search
 
-        search(anchored, launch, standby)
+        search(anchored, invocation, standby)
 
 
-def _worker(config: WorkerConfig, launch: Launch) -> None:
+def _worker(config: WorkerConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.worker import work
 
     work(config)
 
 
-def _promote(config: PromotionConfig, launch: Launch) -> None:
+def _promote(config: PromotionConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.promote import promote
 
     promote(config)
 
 
-def _predict(config: PredictionConfig, launch: Launch) -> None:
+def _predict(config: PredictionConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.predict import predict
 
     predict(config)
 
 
-def _export(config: ExportConfig, launch: Launch) -> None:
+def _export(config: ExportConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.export import export
 
     export(config)
 
 
-def _clean(config: CleanConfig, launch: Launch) -> None:
+def _clean(config: CleanConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.clean import clean
 
-    clean(config, launch)
+    clean(config, invocation)
 
 
-def _report(config: ReportConfig, launch: Launch) -> None:
+def _report(config: ReportConfig, invocation: Invocation) -> None:
     with _quiet_import():
         from fer_search.workflows.report import report
 
@@ -222,14 +217,14 @@ def _command(
         )
 
     def callback(**values: str) -> None:
-        launch = find_launch()
+        invocation = find_invocation()
         asked = config(**values)
-        os.chdir(launch.directory)  # `mlflow run` may have moved to a temporary checkout
-        if launch.mlflow:
-            stop_with(launch.mlflow)
+        os.chdir(invocation.directory)  # `mlflow run` may have moved to a temporary checkout
+        if invocation.mlflow:
+            stop_with(invocation.mlflow)
         logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
         logging.getLogger("fer_search").setLevel(logging.INFO)
-        run(asked, launch)
+        run(asked, invocation)
 
     commands.add_command(click.Command(name, params=options, callback=callback, help=summary))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 
 from fer_search.command_config import CleanConfig
-from fer_search.processes import Launch
+from fer_search.invocation import Invocation
 from fer_search.tracking import models, registry, store
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.clean import clean
@@ -60,8 +60,8 @@ def store_model(client, run, name, size, tags):
 
 
 def run_clean(**wishes):
-    launch = Launch(Path.cwd(), None, ("python", "-m", "fer_search"))
-    clean(CleanConfig(**{"keep": 1} | wishes), launch)
+    invocation = Invocation(Path.cwd(), None, ("python", "-m", "fer_search"))
+    clean(CleanConfig(**{"keep": 1} | wishes), invocation)
 
 
 def stored(client):

@@ -19,7 +19,8 @@ LAYERS = [
     {"comparison", "cost"},
     {"results", "trials"},
     {"trial_config", "command_config", "preconditions"},
-    {"config", "processes", "compilation"},
+    {"config", "invocation", "stops", "compilation"},
+    {"processes"},
     {"settings"},
     {"errors"},
 ]

@@ -59,10 +59,10 @@ def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
     given = client.create_run("0")
     client.log_param(given.info.run_id, "trials", "'3'")
     monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
-    assert store.is_launched()
+    assert store.has_run_to_adopt()
     run = store.begin_run(client, "s", {"trials": "3", "epochs": "2"})
     assert run.info.run_id == given.info.run_id
-    assert not store.is_launched()
+    assert not store.has_run_to_adopt()
     logged = client.get_run(run.info.run_id)
     assert logged.data.params == {"trials": "'3'", "epochs": "2"}
     assert logged.info.run_name == "s"

@@ -19,7 +19,7 @@ def record(client: MlflowClient, command: str, title: str, tags: Mapping[str, st
         title: What the tracking UI shall call the run.
         tags: More tags.
     """
-    if store.is_launched():
+    if store.has_run_to_adopt():
         run = LoggedRun(client, store.begin_run(client, title, {}))
         run.set_tags({"fer.command": command} | dict(tags))
         run.end("FINISHED")
@@ -34,7 +34,7 @@ def explain(command: str, message: str) -> None:
         command: Its name.
         message: What was said to the person.
     """
-    if store.is_launched():
+    if store.has_run_to_adopt():
         client = store.connect()
         run = LoggedRun(client, store.begin_run(client, f"{command}, refused", {}))
         run.set_tags({"fer.command": command, "refused": message[:5000]})

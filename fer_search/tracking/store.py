@@ -77,7 +77,7 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
     return run
 
 
-def is_launched() -> bool:
+def has_run_to_adopt() -> bool:
     """Tell whether `mlflow run` opened a run for this process that nobody has adopted yet."""
     return "MLFLOW_RUN_ID" in os.environ
 

@@ -15,7 +15,7 @@ from typing import Any
 from fer_search.command_config import CleanConfig
 from fer_search.config import AUTO
 from fer_search.errors import StoreError
-from fer_search.processes import Launch
+from fer_search.invocation import Invocation
 from fer_search.progress import console, say
 from fer_search.retention import StoredModel, Verdict, doomed, plan
 from fer_search.terminal_tables import stored_models
@@ -23,7 +23,7 @@ from fer_search.tracking import aliases, models, store
 from fer_search.tracking.logged_run import LoggedRun
 
 
-def clean(config: CleanConfig, launch: Launch) -> None:
+def clean(config: CleanConfig, invocation: Invocation) -> None:
     """Show what becomes of every stored model, and delete what goes if `config.apply` says so.
 
     Raises:
@@ -40,7 +40,7 @@ def clean(config: CleanConfig, launch: Launch) -> None:
         if run and config.apply:
             _carry_out(client, run, verdicts, config)
         else:
-            _say_what_next(verdicts, config, launch)
+            _say_what_next(verdicts, config, invocation)
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:
@@ -51,14 +51,16 @@ def _show(verdicts: Sequence[Verdict]) -> None:
     say(f"{_sum(going)} of {_sum([verdict.model for verdict in verdicts])} can go.")
 
 
-def _say_what_next(verdicts: Sequence[Verdict], config: CleanConfig, launch: Launch) -> None:
+def _say_what_next(
+    verdicts: Sequence[Verdict], config: CleanConfig, invocation: Invocation
+) -> None:
     """Say how to delete what goes, and what could go besides."""
     asked, default = config.to_params(), CleanConfig().to_params()
     given = {name: value for name, value in asked.items() if value != default[name]}
     going = doomed(verdicts)
     if going:
         say("Nothing was changed. To delete what goes:")
-        say(f"  {launch.command('clean', **given | {'apply': 'true'})}")
+        say(f"  {invocation.command('clean', **given | {'apply': 'true'})}")
     if not config.versions:
         found = [verdict.model for verdict in verdicts]
         more = doomed(plan(found, config.model_copy(update={"versions": True})))
@@ -113,7 +115,7 @@ def _carry_out(
 @contextlib.contextmanager
 def _run(client: store.Client, config: CleanConfig) -> Iterator[LoggedRun | None]:
     """A run that records what is deleted; none for a dry run, unless `mlflow run` opened one."""
-    if not (config.apply or store.is_launched()):
+    if not (config.apply or store.has_run_to_adopt()):
         yield None
         return
     run = LoggedRun(client, store.begin_run(client, "clean", config.to_params()))

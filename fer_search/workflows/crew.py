@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fer_search.errors import InputError, StudyStopped, SurroundingsError
-from fer_search.processes import STOP_SECONDS, STOPPED, SURROUNDINGS, heed_stop
+from fer_search.processes import STOPPED, SURROUNDINGS
+from fer_search.stops import STOP_SECONDS, heed_stop
 
 DEATHS_IN_A_ROW = 5
 """So many killed workers, no trial finished between them, stop the search."""

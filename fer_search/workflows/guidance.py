@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from fer_search.config import AUTO, RAY, SearchConfig
-from fer_search.processes import Launch
+from fer_search.invocation import Invocation
 from fer_search.study.studies import RDBStorage, Study, study_names
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
@@ -45,13 +45,20 @@ def beginning(
     return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
 
 
-def resume_command(study: Study, asked: SearchConfig, launch: Launch) -> str:
+def resume_command(study: Study, asked: SearchConfig, invocation: Invocation) -> str:
     """The command that goes on with a study after a stop."""
-    return launch.command("search", **_address(study, asked, launch), **_where(study.search))
+    return invocation.command(
+        "search", **_address(study, asked, invocation), **_where(study.search)
+    )
 
 
 def what_next(
-    study: Study, study_run: StudyRun, asked: SearchConfig, launch: Launch, *, timed_out: bool
+    study: Study,
+    study_run: StudyRun,
+    asked: SearchConfig,
+    invocation: Invocation,
+    *,
+    timed_out: bool,
 ) -> dict[str, str]:
     """What a person may want when a search has ended, to the command that does it.
 
@@ -59,21 +66,21 @@ def what_next(
         study: As it is now.
         study_run: Of the study.
         asked: The request.
-        launch: Who asked.
+        invocation: Who asked.
         timed_out: Whether the study's time ran out.
     """
-    address = _address(study, asked, launch)
+    address = _address(study, asked, invocation)
     commands = {
         COMPARE: store.address(study_run.client),
-        "Read the report": launch.command("report", **address),
+        "Read the report": invocation.command("report", **address),
     }
     version = study_run.tags.get(VERSION_TAG)
     if version:
         name = study.search.registered_model
-        promote = launch.command("promote", registered_model=name, version=version)
+        promote = invocation.command("promote", registered_model=name, version=version)
         commands["Put it into use"] = promote
     more = as_much_again(study, timed_out=timed_out)
-    commands["Search on"] = launch.command("search", **address, **_where(study.search), **more)
+    commands["Search on"] = invocation.command("search", **address, **_where(study.search), **more)
     return commands
 
 
@@ -85,9 +92,9 @@ def as_much_again(study: Study, *, timed_out: bool) -> dict[str, Any]:
     return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
 
 
-def _address(study: Study, asked: SearchConfig, launch: Launch) -> dict[str, str]:
+def _address(study: Study, asked: SearchConfig, invocation: Invocation) -> dict[str, str]:
     """What finds a study again: its name, and its storage where that is not the default."""
-    default = SearchConfig(data="synthetic").anchored(launch.directory).storage
+    default = SearchConfig(data="synthetic").anchored(invocation.directory).storage
     storage = {} if asked.storage == default else {"storage": asked.storage}
     return {"study": study.name, **storage}
 

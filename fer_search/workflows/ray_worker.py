@@ -22,7 +22,7 @@ import ray
 
 from fer_search.config import WorkerConfig
 from fer_search.errors import StoreError
-from fer_search.processes import stop_on_signals
+from fer_search.stops import stop_on_signals
 
 _STOP_SECONDS = 8.0
 _NODES_LOST = 3

@@ -15,10 +15,10 @@ from fer_search import runtime
 from fer_search.config import AUTO, NONE, SearchConfig, weights_for
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
+from fer_search.invocation import Invocation
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
 from fer_search.preconditions import insist_on_agreement, insist_on_extra
-from fer_search.processes import Launch
 from fer_search.progress import say
 from fer_search.study import foreign
 from fer_search.study.studies import (
@@ -44,12 +44,12 @@ from fer_search.workflows.standby import Standby
 from fer_search.workflows.worker import check_data
 
 
-def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
+def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> None:
     """Run a study until it holds the trials that were asked for, then finish it.
 
     Args:
         config: What was asked for, paths absolute.
-        launch: Who asks; for the commands that are printed.
+        invocation: Who asks; for the commands that are printed.
         standby: What can become the workers.
 
     Raises:
@@ -88,7 +88,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             study = _made(storage, study_run, settings, splits, first)
         if earlier:
             study_run.set_tags({"fer.warm_start_run": earlier.facts["run_id"]})
-        resume = guidance.resume_command(study, config, launch)
+        resume = guidance.resume_command(study, config, invocation)
         say(f"Study {study.name}, run {study_run.run_id}.")
         if n_finished(study.trials()) < study.search.trials:
             say(f"To resume it after a stop:\n  {resume}\n")
@@ -96,7 +96,7 @@ def search(config: SearchConfig, launch: Launch, standby: Standby) -> None:
             _describe(study_run, study, splits, device)
             timed_out = run_trials(study, study_run, launcher, config.storage)
             score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
-    commands = guidance.what_next(study, study_run, config, launch, timed_out=timed_out)
+    commands = guidance.what_next(study, study_run, config, invocation, timed_out=timed_out)
     say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))
     del commands[guidance.COMPARE]  # whoever reads the page is there
     last = patiently(study.trials)
@@ -157,7 +157,7 @@ def _resumed(
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
     study.resume(settings)
     client = study_run.client
-    if store.is_launched():
+    if store.has_run_to_adopt():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
         resume.set_tags({"fer.command": "search", "fer.study_run": study_run.run_id})
         resume.end("FINISHED")

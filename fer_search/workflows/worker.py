@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from fer_search import processes, runtime, spool
+from fer_search import processes, runtime, spool, stops
 from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
@@ -58,7 +58,7 @@ def work(config: WorkerConfig) -> None:
         StudyStopped: If trial after trial fails.
     """
     if config.parent:
-        processes.stop_with(psutil.Process(config.parent))
+        stops.stop_with(psutil.Process(config.parent))
     study = existing_study(config.storage, config.study)
     search = study.search
     insist_on_extra(f"sampler={search.sampler}")
@@ -81,7 +81,7 @@ def work(config: WorkerConfig) -> None:
             ended = patiently(study.trials)[trial.number]
             say(f"trial {trial.number} · {ended.state.lower()}")
             courier.heed()
-            processes.heed_stop()
+            stops.heed_stop()
             after_first = after_first or _memory()
             if _memory() - after_first > GROWTH_BYTES:
                 courier.wait()
@@ -156,7 +156,7 @@ def _trained(
         heard: list[EpochMetrics] = []
 
         def on_epoch(epoch: EpochMetrics) -> None:
-            processes.heed_stop()
+            stops.heed_stop()
             trial.insist_on_lease()  # before its run hears of an epoch that another may train
             if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
                 outbox.put(functools.partial(run.log_params, dict(planned.params)))

@@ -3,7 +3,7 @@
 import pytest
 
 from fer_search.config import AUTO, SearchConfig
-from fer_search.processes import Launch
+from fer_search.invocation import Invocation
 from fer_search.study.studies import create_study, open_storage
 from fer_search.workflows import guidance
 
@@ -66,14 +66,14 @@ def test_a_complete_study_does_not_go_on():
 
 def test_a_command_says_what_the_next_one_could_not_know(tmp_path):
     study = begun("s")
-    launch = Launch(tmp_path, None, ("python", "-m", "fer_search"))
+    invocation = Invocation(tmp_path, None, ("python", "-m", "fer_search"))
     asked = SearchConfig(study="s", data="synthetic").anchored(tmp_path)
     plain = "python -m fer_search search --study=s"
-    assert guidance.resume_command(study, asked, launch) == plain
+    assert guidance.resume_command(study, asked, invocation) == plain
     elsewhere = asked.model_copy(update={"storage": "sqlite:////d/o.db"})
-    told = guidance.resume_command(study, elsewhere, launch)
+    told = guidance.resume_command(study, elsewhere, invocation)
     assert told == f"{plain} --storage=sqlite:////d/o.db"
     cluster = {"launcher": "ray", "ray_address": "host:6379"}
     study.change(search=study.search.to_params() | cluster)
-    told = guidance.resume_command(study, asked, launch)
+    told = guidance.resume_command(study, asked, invocation)
     assert told == f"{plain} --launcher=ray --ray_address=host:6379"
