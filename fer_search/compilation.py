@@ -1,4 +1,4 @@
-"""What JAX compiles for a GPU: kept on disk for later trials, and tuned by one process at a time.
+"""What JAX compiles for a GPU is kept on disk; training steps are tuned by one process at a time.
 
 XLA times several kernels for every convolution on the GPU itself, three quarters of the time in
 which a training step is compiled. It keeps what it found beside JAX's compilation cache, so that
