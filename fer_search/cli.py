@@ -30,7 +30,7 @@ from fer_search.command_config import (
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
 from fer_search.invocation import Invocation, find_invocation
-from fer_search.preconditions import refuse_early
+from fer_search.preconditions import insist_on_backend, refuse_early
 from fer_search.processes import STOPPED, SURROUNDINGS
 from fer_search.settings import spelled
 from fer_search.stops import stop_on_signals, stop_with
@@ -60,6 +60,7 @@ def main() -> None:
     set_environment()
     stop_on_signals()
     try:
+        insist_on_backend()
         commands(standalone_mode=False)
     except click.ClickException as error:
         error.show()

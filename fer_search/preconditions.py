@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 from pathlib import Path
 
 from fer_search.config import AUTO, CLEANED, NONE, RAY, SearchConfig
 from fer_search.errors import ConfigError, HyperModelError, InputError
 
+BACKENDS = ("tensorflow", "jax", "torch")
+"""Backends of Keras on which networks train."""
 _EXTRAS = {
     "sampler=gp": ("torch", "PyTorch", "requirements-gp.txt"),
     f"launcher={RAY}": ("ray", "Ray", "requirements-ray.txt"),
@@ -61,6 +64,24 @@ def insist_on_agreement(search: SearchConfig) -> None:
         raise ConfigError(
             f"hypermodel={search.hypermodel}: Ray does not bring your module to its nodes",
             hint="start the workers there with `python -m fer_search worker`, beside your module",
+        )
+
+
+def insist_on_backend() -> None:
+    """Refuse a backend of Keras that is none, or is not installed, before Keras is imported.
+
+    Raises:
+        ConfigError: If `KERAS_BACKEND` names one.
+    """
+    name = os.environ.get("KERAS_BACKEND")
+    if not name:  # Keras looks into its own file of settings
+        return
+    if name not in BACKENDS:
+        raise ConfigError(f"KERAS_BACKEND={name}: known: {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f"KERAS_BACKEND={name} is not installed",
+            hint="pip install -r requirements-jax.txt for jax, or leave KERAS_BACKEND out",
         )
 
 

@@ -7,7 +7,12 @@ import pytest
 
 from fer_search.config import SearchConfig
 from fer_search.errors import ConfigError, HyperModelError
-from fer_search.preconditions import insist_on_agreement, insist_on_extra, refuse_early
+from fer_search.preconditions import (
+    insist_on_agreement,
+    insist_on_backend,
+    insist_on_extra,
+    refuse_early,
+)
 from fer_search.processes import environment_with_package
 from fer_search.study.studies import create_study, open_storage
 
@@ -98,3 +103,13 @@ def test_a_refusal_imports_nothing_slow():
     )
     assert (done.returncode, done.stdout) == (2, "[]\n"), done.stderr
     assert "no module nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("theano", "known: tensorflow, jax, torch"), ("torch", "is not installed")]
+)
+def test_a_backend_that_keras_can_not_have_is_refused(monkeypatch, name, said):
+    hide(monkeypatch, "torch")
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(ConfigError, match=said):
+        insist_on_backend()

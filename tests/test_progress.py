@@ -69,7 +69,7 @@ def test_a_trial_that_goes_on_is_told_of_from_where_it_was(plain):
         shown.update(before)
         shown.update([trial(0, "RUNNING", [0.1, 0.2, 0.3])])
     assert plain.export_text().splitlines() == [
-        "trial 0 vgg16 · epoch 2 of 4 · macro-F1 0.2000",
+        "trial 0 vgg16 · goes on after epoch 2 of 4",
         "trial 0 vgg16 · epoch 3 of 4 · macro-F1 0.3000",
     ]
 

@@ -208,9 +208,7 @@ def test_final_metrics_logged_twice_stand_once(client, study_run):
 def test_repair_gives_dead_runs_the_status_of_their_trials(client, study_run):
     states = {1: "RUNNING", 2: "COMPLETE", 3: "PRUNED", 4: "WAITING", 5: "FAIL"}
     runs = {n: study_run.trial_run("s", n, None) for n in (*states, 6)}
-    trials = {number: trial(number, state) for number, state in states.items()}
-    trials[6] = trial(6, "RUNNING")
-    study_run.repair(lambda: trials)
+    study_run.repair(lambda: [trial(number, state) for number, state in states.items()])
     expected = [*(STATUS[state] for state in states.values()), "RUNNING"]
     assert runs[5].tags["failure.kind"] == "killed"
     assert [status(client, run) for run in runs.values()] == expected

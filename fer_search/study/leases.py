@@ -92,7 +92,7 @@ def _host() -> str:
 def _started(process: psutil.Process) -> float:
     """When a process started, in seconds; on Linux since the boot, which no set clock changes."""
     try:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc_pid_stat(5)
     except (OSError, AttributeError):  # gone, or not Linux
         return float(process.create_time())

@@ -33,6 +33,9 @@ _DEVIATION = 0.2
 _WEIGHTS = (1.0, 0.5, 0.25)
 """How likely the best trials are to be the parent, best first."""
 
+_MOST_DRAWS = 1000
+"""Until a value is taken to be the only one: floats can not tell neighbours of 2^60 apart."""
+
 _RANDOM = 0.1
 """Share of trials without a parent: what is far from the best stays within reach."""
 
@@ -123,16 +126,17 @@ def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> 
     if spread.single():
         return value
     if isinstance(spread, CategoricalDistribution):
-        others = [choice for choice in spread.choices if choice != value]
+        others = [choice for choice in spread.choices if choice != value] or [value]
         return others[rng.integers(len(others))]
     assert isinstance(spread, (IntDistribution, FloatDistribution))  # there is no other kind
     scale, back = (math.log, math.exp) if spread.log else (float, float)
     half = (spread.step or 0) / 2  # the ends of a range in steps are as likely as the rest
     low, high = scale(spread.low - half), scale(spread.high + half)
-    while True:
+    for _ in range(_MOST_DRAWS):
         drawn = rng.normal(scale(value), _DEVIATION * (high - low))
         if low <= drawn <= high and (other := _allowed(back(drawn), spread)) != value:
             return other
+    return value
 
 
 def _allowed(value: Any, spread: BaseDistribution) -> Any:

@@ -80,9 +80,9 @@ class Queue:
                 time.sleep(1)
 
     def take_number(self, number: int) -> Trial | None:
-        """Take one trial by its number, if it is unfinished and free."""
+        """Take one trial that has been trained, if it is unfinished and free, only to end it."""
         seen = look(self._study)[number]
-        return self._seize(seen.trial) if _is_free(seen) else None
+        return self._seize(seen.trial, to_train=False) if _is_free(seen) else None
 
     def release_dead(self) -> None:
         """Give back every trial that a dead process left running."""
@@ -105,7 +105,7 @@ class Queue:
             else:
                 yield trial
 
-    def _seize(self, trial: FrozenTrial) -> Trial | None:
+    def _seize(self, trial: FrozenTrial, *, to_train: bool = True) -> Trial | None:
         """Make a free unfinished trial this process's own, unless another was faster."""
         old, new = trial.user_attrs.get(leases.ATTRIBUTE), leases.mine()
         if not leases.swap(self._storage, trial._trial_id, old, new):
@@ -115,7 +115,7 @@ class Queue:
             return None
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        elif not leases.is_same_process(old, new):  # its owner died
+        elif to_train and not leases.is_same_process(old, new):  # its owner died
             self._count(trial, "takeovers")
             if old and leases.was_short_of_memory(old):
                 self._count(trial, "memory_kills")

@@ -30,7 +30,7 @@ KNOWN = "known-good"
 Points = Sequence[tuple[str, Mapping[str, Any]]]
 """Points to try first, each after a word on where it comes from."""
 
-_MAKING_SECONDS = 2.0
+_MAKING_SECONDS = 10.0
 """So long another search may take from making a study to writing down what it is."""
 
 RDBStorage = optuna.storages.RDBStorage
@@ -120,10 +120,6 @@ def create_study(
     Raises:
         StoreError: If another search has made it.
     """
-    try:
-        study = optuna.create_study(study_name=search.study, storage=storage, direction="maximize")
-    except optuna.exceptions.DuplicatedStudyError:
-        study = _abandoned(storage, search.study)
     points = [*first, *((KNOWN, point) for point in known_good(search))]
     if search.sampler == AUTO:
         search = search.model_copy(update={"sampler": "mutation" if points else "tpe"})
@@ -133,7 +129,13 @@ def create_study(
         "space": fingerprint(declare(search)),
         "first": points,
     }
+    try:
+        study = optuna.create_study(study_name=search.study, storage=storage, direction="maximize")
+    except optuna.exceptions.DuplicatedStudyError:
+        study = _abandoned(storage, search.study)
     study.set_user_attr(_RECORD, record)
+    if study.user_attrs[_RECORD]["run_id"] != record["run_id"]:
+        raise _made_by_another(search.study)
     made = Study(storage, study, record)
     made.enqueue_first()
     return made
@@ -151,7 +153,11 @@ def _abandoned(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
         if time.monotonic() > until:
             return study
         time.sleep(0.1)
-    raise StoreError(
+    raise _made_by_another(name)
+
+
+def _made_by_another(name: str) -> StoreError:
+    return StoreError(
         f"study={name} was made by another search a moment ago",
         hint="run the same command again to go on with it, or name another study=…",
     )
@@ -170,7 +176,7 @@ class Study:
         """`run_id`, `train_digest`, `test_digest`, `seconds_used`, `search` (its settings),
         `opened` (since when failures count, in seconds since 1970), `space` (its fingerprint),
         `first` (points to try first)."""
-        self._queue = Queue(storage, study, self._settings_now, self._failures_since, self._is_late)
+        self._queue = Queue(storage, study, self._settings_now, self._failures_since, self.is_late)
         self._study = study
         self._settled: dict[str, Any] | None = None
         search = self.search
@@ -237,7 +243,7 @@ class Study:
         return self._queue.take()
 
     def take_number(self, number: int) -> Trial | None:
-        """Take one trial by its number, if it is unfinished and free."""
+        """Take one trial that has been trained, if it is unfinished and free, only to end it."""
         return self._queue.take_number(number)
 
     def release_dead(self) -> None:
@@ -268,7 +274,7 @@ class Study:
     def _failures_since(self) -> float:
         return float(self.facts.get("opened", 0.0))
 
-    def _is_late(self) -> bool:
+    def is_late(self) -> bool:
         """Tell whether the searches of this study have used its time, as of the last look."""
         return bool(0 < self.search.timeout <= self.facts.get("seconds_used", 0.0))
 

@@ -83,6 +83,18 @@ def patiently(
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def attempt(call: Callable[[], object]) -> None:
+    """Do what can be done on the way out, where no error may take the place of the one under way.
+
+    Args:
+        call: Tried once; what it could not do is logged, and left to the next start.
+    """
+    try:
+        call()
+    except Exception as error:
+        log.warning("left to the next start: %s", error)
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

@@ -165,15 +165,18 @@ class StudyRun(LoggedRun):
         One that a live worker still delivers gets it a little early; the worker gives it again.
 
         Args:
-            trials: Gives the trials as they are now; RUNNING only where a live process trains.
+            trials: Gives the trials as they are now; RUNNING only where a live process trains. A
+                run whose trial is not among them is left alone.
 
         Returns:
             Names of the repaired runs.
         """
         repaired = []
         for run in self._children("attributes.status = 'RUNNING'"):
-            trial = trials()[int(run.data.tags[_NUMBER])]  # a worker may have taken it by now
-            if trial.state != "RUNNING":
+            number = run.data.tags.get(_NUMBER)
+            now = (trial for trial in trials() if str(trial.number) == number)
+            trial = next(now, None)  # looked at now, for a worker may have taken it since
+            if trial and trial.state != "RUNNING":
                 TrialRun(self.client, run).end_as(trial.state, trial.failure)
                 repaired.append(run.info.run_name)
         return repaired

@@ -17,6 +17,7 @@ from fer_search import spool
 from fer_search.figures import trial as trial_figures
 from fer_search.serving import package
 from fer_search.spool import Spooled
+from fer_search.study.leases import LeaseLost
 from fer_search.study.studies import Study
 from fer_search.tracking import registry
 from fer_search.tracking.models import MODEL_TAG
@@ -88,7 +89,7 @@ def deliver_left(study: Study, study_run: StudyRun) -> None:
         try:
             with spool.lock_of(folder, spooled.number).acquire(timeout=0):
                 _deliver_left(spooled, study, study_run)
-        except Timeout:  # a live worker is at it
+        except (Timeout, LeaseLost):  # a live worker is at it
             continue
 
 

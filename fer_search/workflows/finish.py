@@ -21,13 +21,15 @@ from fer_search.terminal_tables import top_trials
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun
-from fer_search.trials import ENDED, TrialSummary, best_of, n_finished
+from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, n_finished
 from fer_search.workflows.deliver import register
 
 VERSION_TAG = "fer.best_version"
 """Tag of the study run: the registered version of the best trial's model."""
 _STORING_SECONDS = 120.0
 """So long the model of a trial that a worker elsewhere has just completed may take to arrive."""
+_SHORTLY = 10.0
+"""The same if workers were told to stop."""
 
 
 def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> str:
@@ -44,15 +46,15 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     study_run.log_figures(_pictures(study, trials))
     best = best_of(trials)
     if timed_out:
-        say(f"The time is up after {sum(count(trials).values())} trials.")
+        say(f"The time is up; trials: {_counted(trials) or 'none has ended'}.")
     if best is None:
         raise StudyStopped(
-            f"no trial was completed: {dict(count(trials))}",
+            f"no trial was completed ({_counted(trials) or 'none has ended'})",
             hint="resume with a larger timeout=…"
             if timed_out
             else "resume with more trials=…, or start a study with pruner=none",
         )
-    model_id = _delivered(study_run, best)
+    model_id = _delivered(study_run, best, seconds=_SHORTLY if timed_out else _STORING_SECONDS)
     _register(study, study_run, best, model_id)
     _score_once(study, study_run, splits, best, model_id)
     console.print(top_trials(trials))
@@ -64,6 +66,10 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
 def count(trials: Sequence[TrialSummary]) -> Counter[str]:
     """Number of trials that ended, by state."""
     return Counter(trial.state for trial in trials if trial.state in ENDED)
+
+
+def _counted(trials: Sequence[TrialSummary]) -> str:
+    return ", ".join(f"{number} {WORDS[state]}" for state, number in count(trials).items())
 
 
 def log_counts(study_run: StudyRun, trials: Sequence[TrialSummary]) -> None:
@@ -90,15 +96,18 @@ def _pictures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
     }
 
 
-def _delivered(study_run: StudyRun, best: TrialSummary) -> str:
+def _delivered(study_run: StudyRun, best: TrialSummary, seconds: float) -> str:
     """Wait for the model of the best trial, which a worker elsewhere may be storing; give its id.
 
     Raises:
         StudyStopped: If it does not come.
     """
-    until = time.monotonic() + _STORING_SECONDS
+    began, is_said = time.monotonic(), False
     while not (model_id := study_run.existing(str(best.run_id)).tags.get(MODEL_TAG)):
-        if time.monotonic() > until:
+        if not is_said:
+            say(f"Waiting for the model of trial {best.number}, the best …")
+            is_said = True
+        if time.monotonic() - began > seconds:
             raise StudyStopped(
                 f"trial {best.number}, the best, is complete, but its model is not stored yet",
                 hint="another worker may be uploading it; or it was killed before it did: then "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from fer_search import runtime
-from fer_search.command_config import PromotionConfig
+from fer_search.command_config import PredictionConfig, PromotionConfig
 from fer_search.data.splits import Split
 from fer_search.errors import FerSearchError, PromotionRefused
 from fer_search.figures import promotion as figures
@@ -69,7 +69,10 @@ def promote(config: PromotionConfig) -> None:
         beaten = str(champion.version.version) if champion else ""
         aliases.crown(client, name, version, beaten)
         run.set_tags({"decision": PROMOTED})
-    say(f"{name} {candidate} is now the champion: models:/{name}@{CHAMPION}")
+    address = f"models:/{name}@{CHAMPION}"
+    say(f"{name} {candidate} is now the champion: {address}")
+    if address != PredictionConfig.model_fields["model"].default:
+        say(f"For predict and export: model={address}")
     if champion:
         say(f"The one before, {champion}, is models:/{name}@{PREVIOUS} now.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 
@@ -10,7 +9,7 @@ from fer_search import spool
 from fer_search.config import WorkerConfig
 from fer_search.progress import Progress
 from fer_search.study.studies import Study
-from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
+from fer_search.tracking.outage import attempt, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import n_finished
 from fer_search.workflows.deliver import deliver_left
@@ -24,7 +23,7 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     """Keep workers at a study until it is complete.
 
     Args:
-        study: Mended before and after.
+        study: Mended before, and after if nothing is raised.
         study_run: Its run, which hears how far it is.
         launcher: Starts the workers.
         storage: Address of the study's storage, for them.
@@ -59,21 +58,20 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
                 raise TimeoutError
             return n_finished(trials)
 
-        timed_out, patience = False, PATIENCE_SECONDS
+        timed_out = False
         try:
             crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
         except TimeoutError:
             timed_out = True
-        except BaseException:
-            patience = 0.0  # it is to end now; the next start tidies up what this can not
-            raise
-        finally:
+        except BaseException:  # who called repairs; a store may be away, and the terminal, too
             crew.stop()
-            patiently(lambda: repair(study, study_run), patience=patience)
-            patiently(lambda: study.change(seconds_used=used()), patience=patience)
-            trials = patiently(study.trials, patience=patience)
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                progress.update(trials)
+            attempt(lambda: study.change(seconds_used=used()))
+            attempt(lambda: progress.update(study.trials()))
+            raise
+        crew.stop()
+        patiently(lambda: repair(study, study_run))
+        patiently(lambda: study.change(seconds_used=used()))
+        progress.update(patiently(study.trials))
     return timed_out
 
 

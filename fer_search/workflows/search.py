@@ -32,7 +32,7 @@ from fer_search.study.studies import (
 from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
-from fer_search.tracking.outage import patiently
+from fer_search.tracking.outage import attempt, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import n_finished
 from fer_search.workflows import guidance
@@ -53,7 +53,7 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
         standby: What can become the workers.
 
     Raises:
-        InputError: If something asked for is impossible; nothing has been changed then.
+        InputError: If something asked for is impossible; no study has been changed then.
         StudyStopped: If trial after trial fails, or a worker meets a bug.
         KeyboardInterrupt: If told to stop; the study is left so that it can be resumed.
     """
@@ -78,13 +78,16 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
     if found:
         check_data(found, splits)
         study_run = StudyRun.of(client, found.name, found.facts["run_id"])
+        _resume(found, study_run, settings, device)
     else:
         first = warm_points(earlier, settings, splits.test_digest) if earlier else ()
-        study_run = _begin(client, config, settings.study)
+        study_run = StudyRun(client, store.begin_run(client, settings.study, config.to_params()))
     with _ending(study_run):
         if found:
-            study = _resumed(found, study_run, settings, device)
+            study = found
+            client.update_run(study_run.run_id, status="RUNNING")
         else:
+            study_run.set_tags({"fer.command": "search", "optuna.study": settings.study})
             study = _made(storage, study_run, settings, splits, first)
         if earlier:
             study_run.set_tags({"fer.warm_start_run": earlier.facts["run_id"]})
@@ -124,13 +127,6 @@ def _named(config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"study": name})
 
 
-def _begin(client: store.Client, config: SearchConfig, name: str) -> StudyRun:
-    """Make MLflow's run the study run."""
-    run = StudyRun(client, store.begin_run(client, name, config.to_params()))
-    run.set_tags({"fer.command": "search", "optuna.study": name})
-    return run
-
-
 def _made(
     storage: RDBStorage, run: StudyRun, settings: SearchConfig, splits: Splits, first: Points
 ) -> Study:
@@ -148,21 +144,19 @@ def _made(
     return create_study(storage, settings, facts, first)
 
 
-def _resumed(
+def _resume(
     study: Study, study_run: StudyRun, settings: SearchConfig, device: runtime.Device
-) -> Study:
+) -> None:
     """Let a study go on with these settings, and mark the run that MLflow opened for this."""
     before = study_run.tags.get("backend", device.backend)
     if before != device.backend and n_finished(study.trials()) < settings.trials:
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
-    study.resume(settings)
+    patiently(lambda: study.resume(settings))
     client = study_run.client
     if store.has_run_to_adopt():
         resume = LoggedRun(client, store.begin_run(client, f"resume {study.name}", {}))
         resume.set_tags({"fer.command": "search", "fer.study_run": study_run.run_id})
         resume.end("FINISHED")
-    client.update_run(study_run.run_id, status="RUNNING")
-    return study
 
 
 def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Device) -> None:
@@ -190,9 +184,10 @@ def _ending(study_run: StudyRun) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        study_run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        attempt(lambda: study_run.end(status))
         raise
-    study_run.end("FINISHED")
+    patiently(lambda: study_run.end("FINISHED"))
 
 
 @contextlib.contextmanager
@@ -210,6 +205,6 @@ def _resumable(study: Study, study_run: StudyRun, resume: str) -> Iterator[None]
         if isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 say(f"What is done is kept. To go on:\n  {resume}")
-        repair(study, study_run)
-        describe()
+        attempt(lambda: repair(study, study_run))
+        attempt(describe)
         raise

@@ -87,7 +87,8 @@ def work(config: WorkerConfig) -> None:
                 courier.wait()
                 log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
                 processes.begin_anew()
-    say(f"Study {study.name} needs no more trials")
+    why = "is out of time" if study.is_late() else "needs no more trials"
+    say(f"Study {study.name} {why}")
 
 
 def _memory() -> int:

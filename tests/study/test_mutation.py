@@ -213,3 +213,15 @@ def test_without_good_points_the_first_trials_are_random():
 
     assert n_near(after_good_ones=True) > 3
     assert n_near(after_good_ones=False) == 1, "the point itself"
+
+
+@pytest.mark.parametrize(
+    ("spread", "value"),
+    [
+        (CategoricalDistribution([0, False]), 0),
+        (IntDistribution(2**60, 2**60 + 1), 2**60),
+        (IntDistribution(3, 3), 3),
+    ],
+)
+def test_what_can_not_change_stays(spread, value):
+    assert mutation._mutated(value, spread, np.random.default_rng(0)) == value

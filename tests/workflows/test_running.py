@@ -5,8 +5,13 @@ import time
 
 import pytest
 
+from fer_search.errors import StudyStopped
 from fer_search.study.studies import Study
+from fer_search.tracking.models import MODEL_TAG
+from fer_search.trials import TrialSummary
+from fer_search.workflows.finish import _delivered
 from fer_search.workflows.running import run_trials
+from fer_search.workflows.search import _ending, _resumable
 
 
 class Crew:
@@ -59,20 +64,42 @@ def test_the_time_that_a_study_took_is_kept_and_ends_it(study, study_run):
     assert study.take() is None, "a worker from elsewhere would go on"
 
 
-def test_who_is_told_to_stop_does_not_wait_for_a_store(study, study_run, monkeypatch):
-    crew = Crew(study, polls=1)
-
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt, "KILLED"), (StudyStopped, "FAILED"), (ZeroDivisionError, "FAILED")],
+)
+def test_a_stop_stays_a_stop_while_a_store_is_away(
+    study, study_run, monkeypatch, caplog, error, status
+):
     def stopped(on_poll, on_death):
         monkeypatch.setattr(Study, "release_dead", away)
-        raise KeyboardInterrupt
+        raise error("for this reason")
 
+    crew = Crew(study, polls=1)
     crew.watch = stopped
     began = time.monotonic()
-    with pytest.raises((KeyboardInterrupt, sqlite3.OperationalError)):
+    with pytest.raises(error), _ending(study_run), _resumable(study, study_run, "the command"):
         run(study, study_run, crew)
     assert crew.has_stopped
     assert time.monotonic() - began < 10
+    assert study_run.client.get_run(study_run.run_id).info.status == status
+    assert study.facts["seconds_used"] > 0
+    assert "left to the next start: database is locked" in caplog.text
 
 
 def away(_):
     raise sqlite3.OperationalError("database is locked")
+
+
+def test_the_best_model_is_waited_for_while_a_worker_elsewhere_stores_it(
+    study, study_run, monkeypatch, capsys
+):
+    run = study_run.trial_run("s", 0, None)
+    best = TrialSummary(
+        number=0, state="COMPLETE", value=0.5, params={}, curve={}, run_id=run.run_id
+    )
+    with pytest.raises(StudyStopped, match="its model is not stored yet"):
+        _delivered(study_run, best, seconds=0.1)
+    monkeypatch.setattr(time, "sleep", lambda _: run.set_tags({MODEL_TAG: "m-1"}))
+    assert _delivered(study_run, best, seconds=60) == "m-1"
+    assert capsys.readouterr().out.count("Waiting for the model of trial 0") == 2
