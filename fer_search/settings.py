@@ -16,6 +16,18 @@ from pydantic import Field
 from fer_search.errors import ConfigError
 
 STORAGES = ("sqlite", "postgresql", "mysql")
+_STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
+_MODEL_NAME = r"^[^/:.%\"']+$"
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "string_too_short": "some text",
+    _STUDY_NAME: "letters and digits, after the first one also blanks, dots, dashes, underscores",
+    _MODEL_NAME: "a name without / : . % and quotation marks",
+}
+"""What pydantic expected, by the type of its complaint or by its pattern, in plain words."""
 
 
 class Frozen(pydantic.BaseModel):
@@ -72,7 +84,8 @@ def _refusal(cls: type[Frozen], error: pydantic.ValidationError) -> ConfigError:
         if fault["type"] == "extra_forbidden":
             lines[name] = f"{name} is not a parameter; known: {', '.join(known)}"
             continue
-        said = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
+        kind = fault.get("ctx", {}).get("pattern", fault["type"])
+        said = _EXPECTED.get(kind) or re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
         if not name:  # about several settings at once
             lines[said] = said
             continue
@@ -114,5 +127,5 @@ Listed = pydantic.BeforeValidator(_listed)
 """`a,b` for `("a", "b")`."""
 StorageUrl = Annotated[str, pydantic.AfterValidator(_shared_and_open)]
 """Of a database that several processes can use, without a password in it."""
-StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=200)]
-ModelName = Annotated[str, Field(pattern=r"^[^/:.%\"']+$", max_length=200)]
+StudyName = Annotated[str, Field(pattern=_STUDY_NAME, max_length=200)]
+ModelName = Annotated[str, Field(pattern=_MODEL_NAME, max_length=200)]

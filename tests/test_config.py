@@ -28,7 +28,7 @@ def test_a_search_survives_the_round_trip(config):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        pytest.param({"trials": "abc"}, "trials=abc: expected a valid integer", id="not_a_number"),
+        pytest.param({"trials": "abc"}, "trials=abc: expected a whole number", id="not_a_number"),
         pytest.param({"trials": 0}, "trials=0: expected greater than or equal to 1", id="too_few"),
         pytest.param({"timeout": "nan"}, "timeout=nan", id="nan"),
         pytest.param({"backbones": "vgg61"}, "known: vgg16, resnet50, tiny", id="backbone"),
@@ -44,9 +44,15 @@ def test_a_search_survives_the_round_trip(config):
         pytest.param({"workers": "many"}, "or 'auto'", id="worker_words"),
         pytest.param({"seed": -1}, "seed=-1", id="seed"),
         pytest.param({"study": "a/b"}, "study=a/b", id="study_name"),
-        pytest.param({"study": ""}, "study", id="empty_study"),
+        pytest.param({"study": ""}, "study=: expected letters and digits", id="empty_study"),
+        pytest.param({"timeout": "soon"}, "timeout=soon: expected a number", id="no_number"),
+        pytest.param({"data": ""}, "data=: expected some text", id="no_data"),
         pytest.param({"hypermodel": ".mine:Net"}, "hypermodel=.mine:Net", id="relative_module"),
-        pytest.param({"registered_model": "a:b"}, "registered_model", id="model_name"),
+        pytest.param(
+            {"registered_model": "a:b"},
+            "registered_model=a:b: expected a name without",
+            id="model_name",
+        ),
         pytest.param({"storage": "optuna.db"}, "not the URL of a database", id="no_url"),
         pytest.param({"storage": "redis://h"}, "known: sqlite, postgresql", id="redis"),
         pytest.param({"storage": "sqlite://"}, "need a file", id="in_memory"),

@@ -33,7 +33,10 @@ def beginning(
     if found is None:
         known = study_names(storage) if asked.study != AUTO else []
         like = difflib.get_close_matches(asked.study, known, n=3)
-        return f"{name} is new" + (f" (there is {', '.join(like)})" if like else "")
+        if not like:
+            return f"{name} is new"
+        meant = f"if {'that' if len(like) == 1 else 'one of them'} was meant, press Ctrl-C"
+        return f"{name} is new (there is {', '.join(like)}: {meant} and give study={like[0]})"
     done, default = n_finished(found.trials()), _DEFAULT_TRIALS
     own = "Its own settings hold unless others are asked for"
     if asked.trials == default != settings.trials:

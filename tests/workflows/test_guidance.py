@@ -27,7 +27,10 @@ def beginning(found, asked, **settings):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("tow", "Study tow is new (there is two)"),
+        (
+            "tow",
+            "Study tow is new (there is two: if that was meant, press Ctrl-C and give study=two)",
+        ),
         ("first", "Study first is new"),
         (AUTO, "Study fer-20261126-101112 is new"),
     ],
