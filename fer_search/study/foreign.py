@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.preconditions import no_module
 
 _log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 class _OfFunction(keras_tuner.HyperModel):
@@ -42,7 +45,8 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
         search: With a `hypermodel`; `image_sizes` must be resolved, not `auto`.
 
     Raises:
-        HyperModelError: If there is no such module or name, or it is something else.
+        HyperModelError: If there is no such module or name, it can not be imported, or it is
+            something else.
     """
     where = search.hypermodel
     module_name, _, name = where.partition(":")
@@ -50,10 +54,13 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
         sys.path.insert(0, here)  # modules that lie where the person typed
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # it is there, but imports something that is not
-        raise no_module(where, error.name or module_name, Path(here)) from error
+    except Exception as error:
+        missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            raise no_module(where, missing, Path(here)) from error
+        raise HyperModelError(
+            f"hypermodel={where}: {module_name} can not be imported: {_told(error)}"
+        ) from error
     try:
         found = getattr(module, name)
     except AttributeError as error:
@@ -68,7 +75,7 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
     if callable(found):
         return _OfFunction(found)
     raise HyperModelError(
-        f"hypermodel={where} is a {type(found).__name__}",
+        f"hypermodel={where} is of type {type(found).__name__}",
         hint="expected is a keras_tuner.HyperModel, or a function from hp to a model",
     )
 
@@ -133,6 +140,23 @@ def example(search: SearchConfig) -> Any:
         return build(find(search), keras_tuner.HyperParameters(), search)
     except TrialFailed as failure:
         raise HyperModelError(failure.message, failure.hint) from failure
+    except HyperModelError:
+        raise
+    except Exception as error:
+        raise HyperModelError(
+            f"hypermodel={search.hypermodel} can not be built: {_told(error)}",
+            hint="it is called with KerasTuner's hp, which gives the default values first",
+        ) from error
+
+
+def _told(error: Exception) -> str:
+    """Say what somebody's code raised, and in which of their lines."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [each for each in frames if not Path(each.filename).is_relative_to(_PACKAGE)]
+    theirs = [each for each in theirs if "site-packages" not in each.filename]
+    own = [each for each in theirs if Path(each.filename).is_file() and each.line]
+    place = f" ({own[-1].filename}, line {own[-1].lineno}: {own[-1].line})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _shape(search: SearchConfig) -> tuple[int, int, int]:

@@ -29,6 +29,8 @@ _MILD: dict[str, Any] = {
     "erasing": 0.0,
 }
 """Little regularisation: some of the first trials shall learn in short searches too."""
+_FEW_EPOCHS = 10
+"""With fewer, points with little regularisation come first."""
 
 KNOWN_GOOD: tuple[dict[str, Any], ...] = (
     {
@@ -146,12 +148,16 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
 
 
 def known_good(search: SearchConfig) -> list[dict[str, Any]]:
-    """The points of `KNOWN_GOOD` that this search may sample, completed by defaults."""
+    """The points of `KNOWN_GOOD` that this search may sample, completed by defaults.
+
+    Those that suit its number of epochs come first.
+    """
     if search.hypermodel != NONE:
         return []
+    few = search.epochs < _FEW_EPOCHS
     return [
         declare(search, point | settled(search)).values
-        for point in KNOWN_GOOD
+        for point in sorted(KNOWN_GOOD, key=lambda each: few and not _MILD.items() <= each.items())
         if point["backbone"] in search.backbones
     ]
 

@@ -1,4 +1,5 @@
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -34,6 +35,9 @@ number = 3
 def impossible(hp):
     raise ValueError("negative size")
 
+def buggy(hp):
+    return layers.Dense(7)
+
 def hopeless(hp):
     raise keras_tuner.errors.FailedTrialError("too large")
 
@@ -46,7 +50,6 @@ class Fails(Mine):
 @pytest.fixture(autouse=True)
 def module(own_home):
     (own_home / "someones.py").write_text(MODULE)
-    (own_home / "broken.py").write_text("import nowhere_at_all")
 
 
 def search(hypermodel):
@@ -68,7 +71,7 @@ def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
     [
         ("nowhere.at:All", "there is no module nowhere"),
         ("someones:Missing", "someones has no Missing"),
-        ("someones:number", "is a int"),
+        ("someones:number", "is of type int"),
         ("someones:Greedy", "can not be made: .*appetite"),
     ],
 )
@@ -104,9 +107,24 @@ def test_a_model_without_an_input_takes_the_size_of_the_search():
     assert (model.input_shape, model.output_shape) == ((None, 48, 48, 1), (None, 7))
 
 
-def test_a_module_that_misses_something_itself_shows_its_own_error():
-    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
-        foreign.find(search("broken:Model"))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nowhere_at_all", "No module named 'nowhere_at_all' .*broken.py, line 1: import"),
+        ("x = 1\nx.y", "AttributeError: .*broken.py, line 2: x.y"),
+        ("def build(hp)\n", r"SyntaxError: expected ':' \(broken.py, line 1\)"),
+    ],
+)
+def test_a_module_that_can_not_be_imported_says_in_which_line(own_home, text, said):
+    (own_home / "broken.py").write_text(text)
+    sys.modules.pop("broken", None)
+    with pytest.raises(HyperModelError, match=f"broken can not be imported: .*{said}"):
+        foreign.find(search("broken:build"))
+
+
+def test_a_bug_in_building_is_told_before_anything_is_begun():
+    with pytest.raises(HyperModelError, match=r"NameError: .*someones.py, line \d+: return laye"):
+        foreign.example(search("someones:buggy"))
 
 
 def test_the_example_of_the_readme_is_a_hypermodel(own_home):

@@ -196,6 +196,15 @@ def test_weights_are_named_by_backbone():
     assert {config.weights for _, config in draw(search)} == {"w/vgg16.h5", "w/resnet50.h5"}
 
 
+def test_in_few_epochs_little_regularisation_is_tried_first():
+    def dropouts(epochs):
+        search = SearchConfig(backbones="vgg16", image_sizes="48", epochs=epochs)
+        return [point["dropout"] for point in known_good(search)]
+
+    assert dropouts(20) == [0.5, 0.1]
+    assert dropouts(9) == [0.1, 0.5]
+
+
 def test_known_good_points_lie_in_the_space_and_survive_the_queue():
     search = SearchConfig(backbones=BACKBONES, image_sizes="48", weights="none")
     points = known_good(search)
