@@ -2,9 +2,8 @@
 
 A trial is in `trial_config.py`, the parameters of the other commands are in `command_config.py`.
 Configs are frozen and validated at birth; whether settings agree is looked at once a resume has
-taken over the stored ones (`preconditions.py`). Legal
-names are tuples here, cheap to import; a test keeps them equal to the catalogues that implement
-them.
+taken over the stored ones (`preconditions.py`). Legal names are tuples here, cheap to import; a
+test keeps them equal to the catalogues that implement them.
 """
 
 from __future__ import annotations

@@ -138,9 +138,8 @@ def _features(
 ) -> np.ndarray:
     features = []
     for pixels, n in padded(images, min(PREDICTED_AT_ONCE, len(images))):
-        batch = pixels[..., None].astype(
-            np.float32
-        )  # as an Input makes it; layers leave integers integers
+        # As an Input makes it: layers leave integers integers.
+        batch = pixels[..., None].astype(np.float32)
         for layer in varied:  # outside of `frozen`, where prediction would draw the same each time
             batch = layer(batch, training=True)
         features.append(frozen.predict_on_batch(batch)[:n])
