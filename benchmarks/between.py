@@ -3,7 +3,7 @@
     python -m benchmarks.between [--quick] [--json FILE] [--weights FILE]
 
 One process trains, stores and logs VGG16 trials one after the other as a worker does, with figures,
-models and versions. What the courier does, it does while the next trial trains. The first trial,
+models and versions. Deliveries are made by a thread while the next trial trains. The first trial,
 which fills caches, does not count.
 """
 
@@ -28,7 +28,7 @@ from fer_search.study.studies import create_study, open_storage
 from fer_search.study.trial import Trial
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows import courier, plan, worker
+from fer_search.workflows import delivery_thread, plan, worker
 
 PARTS: dict[str, tuple[Any, str]] = {
     "checkpoint of the last epoch": (checkpoint.Checkpoint, "write"),
@@ -141,7 +141,9 @@ def _gaps(search: SearchConfig) -> list[dict[str, float]]:
         stack.enter_context(mock.patch.object(epochs, "run", clock.epoch(epochs.run)))
         stack.enter_context(mock.patch.object(Trial, "progress", clock.batch))
         stack.enter_context(
-            mock.patch.object(courier, "deliver", _measured(courier.deliver, beside))
+            mock.patch.object(
+                delivery_thread, "deliver", _measured(delivery_thread.deliver, beside)
+            )
         )
         _work(search)
     return [gap | {BESIDE: seconds} for gap, seconds in zip(clock.gaps, beside, strict=False)][1:]

@@ -21,7 +21,7 @@ from fer_search.data.preparation import prepare
 from fer_search.study.studies import create_study, open_storage
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
-from fer_search.workflows.courier import Courier
+from fer_search.workflows.delivery_thread import DeliveryThread
 from fer_search.workflows.worker import run_trial
 
 WARM = 5
@@ -61,10 +61,10 @@ def _held(trials: int, backbones: str) -> list[float]:
     study_run = StudyRun(client, store.begin_run(client, "memory", {}))
     facts = {"run_id": study_run.run_id, "train_digest": "", "test_digest": ""}
     study, held = create_study(open_storage(search.storage), search, facts), []
-    with Courier(study, study_run, spool.folder_of(study_run.run_id)) as courier:
+    with DeliveryThread(study, study_run, spool.folder_of(study_run.run_id)) as delivery:
         while trial := study.take():
             if finished := run_trial(trial, splits, study, study_run):
-                courier.send(finished)
+                delivery.send(finished)
             held.append(psutil.Process().memory_info().rss / 1e6)
     return held
 

@@ -30,7 +30,7 @@ from fer_search.command_config import (
 from fer_search.config import DEMO, SearchConfig, WorkerConfig
 from fer_search.errors import FerSearchError, InputError, PromotionRefused, SurroundingsError
 from fer_search.invocation import Invocation, find_invocation
-from fer_search.preconditions import insist_on_backend, refuse_early
+from fer_search.preconditions import check_backend, check_before_imports
 from fer_search.processes import STOPPED, SURROUNDINGS
 from fer_search.settings import spelled
 from fer_search.stops import stop_on_signals, stop_with
@@ -60,7 +60,7 @@ def main() -> None:
     set_environment()
     stop_on_signals()
     try:
-        insist_on_backend()
+        check_backend()
         commands(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -124,7 +124,7 @@ def _status(error: FerSearchError) -> int:
 
 def _search(config: SearchConfig, invocation: Invocation) -> None:
     anchored = config.anchored(invocation.directory)
-    refuse_early(anchored, invocation.directory)
+    check_before_imports(anchored, invocation.directory)
     click.echo("Starting …")  # the imports take seconds
     with Standby(shares_to_expect(config)) as standby:
         with _quiet_import():

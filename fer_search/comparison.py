@@ -51,7 +51,7 @@ def macro_f1_gain(
     Raises:
         ValueError: If the labels differ.
     """
-    _insist_on_same(ours, theirs)
+    _check_same(ours, theirs)
     n_classes, n = len(EMOTIONS), len(ours.labels)
     cells = (ours.labels * n_classes + ours.predictions) * n_classes + theirs.predictions
     shares = np.bincount(cells, minlength=n_classes**3) / n
@@ -77,7 +77,7 @@ def mcnemar(ours: Evaluation, theirs: Evaluation) -> float:
     Raises:
         ValueError: If the labels differ.
     """
-    _insist_on_same(ours, theirs)
+    _check_same(ours, theirs)
     our_hits, their_hits = (each.predictions == each.labels for each in (ours, theirs))
     only_ours = int((our_hits & ~their_hits).sum())
     only_theirs = int((their_hits & ~our_hits).sum())
@@ -117,6 +117,6 @@ def reliability(evaluation: Evaluation) -> Reliability:
     return Reliability(pictures=pictures, sure=means[0], right=means[1])
 
 
-def _insist_on_same(ours: Evaluation, theirs: Evaluation) -> None:
+def _check_same(ours: Evaluation, theirs: Evaluation) -> None:
     if not np.array_equal(ours.labels, theirs.labels):
         raise ValueError("expected two evaluations on the same pictures, got different labels")

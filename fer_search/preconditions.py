@@ -19,7 +19,7 @@ _EXTRAS = {
 """Wish -> package, its name in sentences, and the file that installs it."""
 
 
-def refuse_early(search: SearchConfig, directory: Path) -> None:
+def check_before_imports(search: SearchConfig, directory: Path) -> None:
     """Refuse what no study, no data and no device could make possible.
 
     Args:
@@ -31,15 +31,15 @@ def refuse_early(search: SearchConfig, directory: Path) -> None:
             contradict each other.
     """
     for wish in (f"sampler={search.sampler}", f"launcher={search.launcher}"):
-        insist_on_extra(wish)
+        check_extra(wish)
     module = search.hypermodel.partition(":")[0].partition(".")[0]
     if search.hypermodel != NONE and not _is_there(module, directory):
         raise no_module(search.hypermodel, module, directory)
     if search.study == AUTO:
-        insist_on_agreement(search)
+        check_agreement(search)
 
 
-def insist_on_agreement(search: SearchConfig) -> None:
+def check_agreement(search: SearchConfig) -> None:
     """Refuse settings that contradict each other.
 
     Not checked when a config is made, because a resume asks for some settings and takes over the
@@ -67,7 +67,7 @@ def insist_on_agreement(search: SearchConfig) -> None:
         )
 
 
-def insist_on_backend() -> None:
+def check_backend() -> None:
     """Refuse a backend of Keras that is none, or is not installed, before Keras is imported.
 
     Raises:
@@ -85,7 +85,7 @@ def insist_on_backend() -> None:
         )
 
 
-def insist_on_extra(wish: str) -> None:
+def check_extra(wish: str) -> None:
     """Refuse a wish for which a package is missing that not everybody installs.
 
     Args:

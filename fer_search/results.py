@@ -163,7 +163,10 @@ class Evaluation:
     ) -> dict[str, tuple[float, float]]:
         """Percentile bootstrap over pictures (Efron and Tibshirani 1993, chapter 13).
 
-        A resample of pictures is a multinomial draw from the cells of the confusion matrix.
+        A resample of pictures is a multinomial draw from the cells of the confusion matrix. What
+        was never right, or always, is so in every resample; it has the exact binomial interval
+        (Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404) over the pictures that
+        count for it.
 
         Args:
             confidence: Share of the resamples that an interval covers, in (0, 1).
@@ -181,6 +184,14 @@ class Evaluation:
         values |= {f"f1_{name}": f1[:, i] for i, name in enumerate(EMOTIONS)}
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         ends = {name: np.quantile(drawn, tails) for name, drawn in values.items()}
+        hits = self.confusion.diagonal()
+        counting = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - hits
+        for i, name in enumerate(EMOTIONS):
+            if counting[i] and hits[i] in (0, counting[i]):
+                share = _exact(hits[i] > 0, counting[i], tails[0])
+                ends[f"f1_{name}"] = 2 * share / (1 + share)
+        if hits.sum() in (0, n):
+            ends["accuracy"] = _exact(hits.sum() > 0, n, tails[0])
         return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     def report(self) -> dict[str, Mapping[str, float]]:
@@ -231,6 +242,12 @@ def f1_of(confusion: np.ndarray) -> np.ndarray:
     """F1 of every emotion from counts of (true, predicted), shape (…, 7, 7) to (…, 7)."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     return _ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1))
+
+
+def _exact(is_always: bool, n: int, tail: float) -> np.ndarray:
+    """Ends of a share that was 0, or 1 if `is_always`, among `n`, shape (2,)."""
+    far = tail ** (1 / n)
+    return np.array([far, 1.0] if is_always else [0.0, 1 - far])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a study knows of its trials, and what that tells: the best one, the progress, what differs.
 
-`study/studies.py` makes these summaries from Optuna's trials; whoever shows them needs no Optuna.
+`study/study.py` makes these summaries from Optuna's trials; whoever shows them needs no Optuna.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def test_what_a_dead_worker_had_not_delivered_is_delivered(search, undisturbed):
     process = search()
     wait_for(lambda: trials() and trials()[0].state.name == "COMPLETE")
     with contextlib.closing(sqlite3.connect("mlflow.db", timeout=60)) as database:
-        database.execute("BEGIN EXCLUSIVE")  # its courier has to wait
+        database.execute("BEGIN EXCLUSIVE")  # its delivery has to wait
         wait_for(lambda: [t for t in trials() if t.state.name == "RUNNING"])
         killed_with_all_at_once(process)
         database.rollback()

@@ -8,10 +8,10 @@ import pytest
 from fer_search.config import SearchConfig
 from fer_search.errors import ConfigError, HyperModelError
 from fer_search.preconditions import (
-    insist_on_agreement,
-    insist_on_backend,
-    insist_on_extra,
-    refuse_early,
+    check_agreement,
+    check_backend,
+    check_before_imports,
+    check_extra,
 )
 from fer_search.processes import environment_with_package
 from fer_search.study.studies import create_study, open_storage
@@ -23,7 +23,7 @@ from fer_search.study.studies import create_study, open_storage
 def test_who_lacks_a_package_is_told_how_to_get_it(tmp_path, monkeypatch, package, wish):
     hide(monkeypatch, package)
     with pytest.raises(ConfigError, match=r"needs \w+, which is not installed") as refusal:
-        refuse_early(SearchConfig(study="s", **wish), tmp_path)
+        check_before_imports(SearchConfig(study="s", **wish), tmp_path)
     (name,) = wish.values()
     assert f"requirements-{name}.txt" in refusal.value.hint
 
@@ -39,7 +39,7 @@ def hide(monkeypatch, package, instead=None):
 def test_a_folder_of_the_same_name_is_no_package(tmp_path, monkeypatch):
     hide(monkeypatch, "ray", ModuleSpec("ray", None, is_package=True))
     with pytest.raises(ConfigError, match="needs Ray"):
-        insist_on_extra("launcher=ray")
+        check_extra("launcher=ray")
 
 
 def test_a_study_can_be_read_without_the_package_of_its_sampler(monkeypatch):
@@ -54,11 +54,11 @@ def test_a_study_can_be_read_without_the_package_of_its_sampler(monkeypatch):
 def test_a_module_is_looked_for_where_the_person_typed(tmp_path):
     mine = SearchConfig(hypermodel="quite_my_own.networks:Wide")
     with pytest.raises(HyperModelError, match="no module quite_my_own") as refusal:
-        refuse_early(mine, tmp_path)
+        check_before_imports(mine, tmp_path)
     assert str(tmp_path) in refusal.value.hint
     (tmp_path / "quite_my_own.py").write_text("raise AssertionError('imported')")
-    refuse_early(mine, tmp_path)
-    refuse_early(SearchConfig(hypermodel="keras_tuner.applications:HyperResNet"), tmp_path)
+    check_before_imports(mine, tmp_path)
+    check_before_imports(SearchConfig(hypermodel="keras_tuner.applications:HyperResNet"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_what_contradicts_itself_is_refused_unless_a_study_may_have_the_rest(
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: ModuleSpec("ray", object()))
     with pytest.raises(ConfigError, match=said):
-        refuse_early(SearchConfig(**contradiction), tmp_path)
+        check_before_imports(SearchConfig(**contradiction), tmp_path)
     named = SearchConfig(study="s", **contradiction)
-    refuse_early(named, tmp_path)
+    check_before_imports(named, tmp_path)
     with pytest.raises(ConfigError, match=said):
-        insist_on_agreement(named)
+        check_agreement(named)
 
 
 def test_a_resume_may_repeat_half_of_what_agreed():
@@ -112,4 +112,4 @@ def test_a_backend_that_keras_can_not_have_is_refused(monkeypatch, name, said):
     hide(monkeypatch, "torch")
     monkeypatch.setenv("KERAS_BACKEND", name)
     with pytest.raises(ConfigError, match=said):
-        insist_on_backend()
+        check_backend()

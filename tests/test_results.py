@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics
 
 from fer_search.config import EMOTIONS
@@ -106,4 +107,14 @@ def test_intervals_are_those_of_resampled_pictures():
 def test_an_emotion_without_pictures_has_an_interval_of_zero():
     evaluation = Evaluation(np.zeros(9, int), np.eye(7)[[0] * 9])
     assert evaluation.intervals()["f1_sad"] == (0, 0)
-    assert evaluation.intervals()["accuracy"] == (1, 1)
+
+
+@pytest.mark.parametrize("right", [0, 9])
+def test_what_was_never_or_always_right_is_not_taken_for_certain(right):
+    predicted = [0] * right + [1] * (9 - right)
+    evaluation = Evaluation(np.zeros(9, int), np.eye(7)[predicted])
+    exact = stats.binomtest(right, 9).proportion_ci(method="exact")
+    intervals = evaluation.intervals()
+    assert intervals["accuracy"] == pytest.approx((exact.low, exact.high))
+    f1 = [2 * end / (1 + end) for end in (exact.low, exact.high)]
+    assert intervals[f"f1_{EMOTIONS[0]}"] == pytest.approx(f1)

@@ -249,16 +249,16 @@ def aliases_of(client, name):
     return {key: str(value) for key, value in client.get_registered_model(name).aliases.items()}
 
 
-def test_a_crown_is_remembered_by_its_successor_and_can_be_given_back(client, study_run):
+def test_a_champion_is_remembered_by_its_successor_and_can_be_champion_again(client, study_run):
     first, second, third = (version_of(client, study_run, "moved", n)[1] for n in (1, 2, 3))
-    aliases.crown(client, "moved", first)
+    aliases.set_champion(client, "moved", first)
     assert aliases_of(client, "moved") == {"champion": first}
     with pytest.raises(StoreError, match="first champion"):
         aliases.champions(client, "moved")
-    aliases.crown(client, "moved", second)
-    aliases.crown(client, "moved", second)
+    aliases.set_champion(client, "moved", second)
+    aliases.set_champion(client, "moved", second)
     assert aliases_of(client, "moved") == {"champion": second, "previous": first}
-    aliases.crown(client, "moved", third)
+    aliases.set_champion(client, "moved", third)
     champion, before = aliases.champions(client, "moved")
     assert (str(champion.version), str(before.version)) == (third, second)
     aliases.restore(client, "moved", second)
@@ -273,8 +273,8 @@ def test_the_next_call_repairs_what_a_kill_between_two_writes_left(
 ):
     name = f"killed{writes}"
     first, second, third = (version_of(client, study_run, name, n)[1] for n in (1, 2, 3))
-    aliases.crown(client, name, first)
-    aliases.crown(client, name, second)
+    aliases.set_champion(client, name, first)
+    aliases.set_champion(client, name, second)
     left = iter(range(writes))
 
     def killed(real):
@@ -289,21 +289,21 @@ def test_the_next_call_repairs_what_a_kill_between_two_writes_left(
         for write in ("set_model_version_tag", "set_registered_model_alias"):
             patch.setattr(client, write, killed(getattr(client, write)))
         try:
-            aliases.crown(client, name, third)
+            aliases.set_champion(client, name, third)
         except KeyboardInterrupt:
             assert writes < 3
     aliases.repair(client, name)
     before, after = {"champion": second, "previous": first}, {"champion": third, "previous": second}
     assert aliases_of(client, name) == (after if writes >= 2 else before)
-    aliases.crown(client, name, third)
+    aliases.set_champion(client, name, third)
     assert aliases_of(client, name) == after
 
 
 def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, study_run):
     versions = [version_of(client, study_run, "both", n)[1] for n in range(4)]
-    aliases.crown(client, "both", versions[0])
+    aliases.set_champion(client, "both", versions[0])
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda version: aliases.crown(client, "both", version), versions[1:]))
+        list(pool.map(lambda version: aliases.set_champion(client, "both", version), versions[1:]))
     aliases.repair(client, "both")
     now = aliases_of(client, "both")
     champion = client.get_model_version("both", now["champion"])
@@ -313,11 +313,11 @@ def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, st
 def test_a_champion_that_was_not_beaten_is_not_replaced(client, study_run):
     """Two promotions that overlap: the second was compared with the champion before the first."""
     first, second, third = (version_of(client, study_run, "late", n)[1] for n in (1, 2, 3))
-    aliases.crown(client, "late", first, "")
-    aliases.crown(client, "late", second, first)
+    aliases.set_champion(client, "late", first, "")
+    aliases.set_champion(client, "late", second, first)
     for beaten in (first, ""):
         with pytest.raises(StoreError, match=f"is version {second} now"):
-            aliases.crown(client, "late", third, beaten)
+            aliases.set_champion(client, "late", third, beaten)
     assert aliases_of(client, "late") == {"champion": second, "previous": first}
 
 

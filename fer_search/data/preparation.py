@@ -12,17 +12,14 @@ from pathlib import Path
 from fer_search.config import CLEANED, SearchConfig
 from fer_search.data import sources, votes
 from fer_search.data.splits import Splits, split
-from fer_search.preconditions import insist_on_agreement
 
 
 def prepare(search: SearchConfig) -> Splits:
     """Load, clean and split the data of a search.
 
     Raises:
-        ConfigError: If settings contradict each other.
         DataError: If the data or the votes can not be had or do not make a split.
     """
-    insist_on_agreement(search)
     faces = sources.load(search.data, seed=search.seed)
     unwanted, report = {}, {}
     if search.faces == CLEANED:

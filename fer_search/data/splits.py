@@ -127,7 +127,7 @@ def split(
         parts[whole[choose(faces.labels[whole], limit, seed=(seed, part))]] = part
 
     taken = {name: _take(faces, parts == part) for part, name in enumerate(PARTS)}
-    _refuse_missing(taken, faces, limit=limit)
+    _check_complete(taken, faces, limit=limit)
     train_digest = _digest(taken["train"], taken["validation"])
     test_digest = _digest(taken["test"])
     report = {
@@ -202,7 +202,7 @@ def _take(faces: Faces, those: np.ndarray) -> Split:
     )
 
 
-def _refuse_missing(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> None:
+def _check_complete(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> None:
     for name, part in taken.items():
         missing = [emotion for emotion, count in _counts(part).items() if count == 0]
         if missing:

@@ -15,8 +15,8 @@ import numpy as np
 
 from fer_search.data.batches import padded
 from fer_search.errors import TrialFailed
-from fer_search.model.course import Course
 from fer_search.model.optimizers import TrialOptimizer
+from fer_search.model.trainer import Trainer
 from fer_search.results import EpochMetrics, Evaluation
 
 OnBatch = Callable[[int, int, int], None]
@@ -27,7 +27,7 @@ PREDICTED_AT_ONCE = 256
 
 def run(
     model: keras.Model,
-    course: Course,
+    trainer: Trainer,
     optimizer: TrialOptimizer,
     labels: np.ndarray,
     *,
@@ -38,7 +38,7 @@ def run(
 
     Args:
         model: The network.
-        course: What is computed of it, and on what; compiled with `optimizer`.
+        trainer: What is computed of it, and on what; compiled with `optimizer`.
         optimizer: Whose averages are validated, if it averages.
         labels: Of the validation pictures, at least one.
         epoch: Its number, from 1.
@@ -51,18 +51,18 @@ def run(
     Raises:
         TrialFailed: If the loss is no longer finite.
     """
-    batches, started = course.batches, time.perf_counter()
+    batches, started = trainer.batches, time.perf_counter()
     batches.start_epoch(epoch)
     preparing = time.perf_counter() - started
     watch = _Watch(epoch, len(batches), on_batch)
-    loss, accuracy = course.train(epoch, watch)
+    loss, accuracy = trainer.train(epoch, watch)
     seconds = time.perf_counter() - watch.clock_started
     seconds += preparing * watch.n_clocked / len(batches)
-    insist_on_finite(loss, epoch)
+    check_finite(loss, epoch)
     with optimizer.averaged():
         weights = model.get_weights()
-        probabilities = predict(course.model, course.validation)
-    insist_on_finite(probabilities.sum(), epoch)
+        probabilities = predict(trainer.model, trainer.validation)
+    check_finite(probabilities.sum(), epoch)
     evaluation = Evaluation(labels, probabilities)
     metrics = EpochMetrics(
         epoch=epoch,
@@ -108,7 +108,7 @@ class _Watch:
 
     def __call__(self, n_done: int, loss: float) -> None:
         """Hear of the batches so far, at least one, and of their mean loss."""
-        insist_on_finite(loss, self._epoch)
+        check_finite(loss, self._epoch)
         if self.n_clocked == self._n_batches and n_done < self._n_batches:
             # The first call is not clocked where there are others: it may include compiling.
             self.n_clocked -= n_done
@@ -117,7 +117,7 @@ class _Watch:
             self._on_batch(self._epoch, n_done, self._n_batches)
 
 
-def insist_on_finite(value: float, epoch: int) -> None:
+def check_finite(value: float, epoch: int) -> None:
     """Lose the trial when a number is none.
 
     Raises:

@@ -19,8 +19,8 @@ from fer_search.data.batches import Batches, padded
 from fer_search.data.packing import Mapped
 from fer_search.data.splits import Split
 from fer_search.model import augmentation, classifier
-from fer_search.model.course import Course
 from fer_search.model.epochs import PREDICTED_AT_ONCE
+from fer_search.model.trainer import Trainer
 from fer_search.trial_config import TrialConfig
 
 VARIANTS = 4
@@ -33,7 +33,7 @@ MOST_BYTES = 2**30
 """For the features of the training pictures, in the precision of training."""
 
 
-def course(
+def trainer(
     model: keras.Model,
     config: TrialConfig,
     batches: Batches,
@@ -41,8 +41,8 @@ def course(
     validation: Split,
     *,
     n_epochs: int,
-) -> Course:
-    """Choose what the epochs of a trial compute.
+) -> Trainer:
+    """Choose what the epochs of a trial compute: all of the network, or what follows on features.
 
     Args:
         model: What `classifier.build` gave for `config`.
@@ -52,7 +52,7 @@ def course(
         validation: To validate on.
         n_epochs: Most that are to come; there must be more than variants, or nothing is won.
     """
-    whole = Course(model, batches, validation.images[..., None])
+    whole = Trainer(model, batches, validation.images[..., None])
     if not _is_possible(config):
         return whole
     frozen, training = classifier.cut(model, config)
@@ -62,7 +62,7 @@ def course(
         n_variants = min(1, n_variants)
     if n_variants < (FEWEST_VARIANTS if varied else 1) or n_variants >= n_epochs:
         return whole
-    return Course(
+    return Trainer(
         training,
         _Variants(
             batches,

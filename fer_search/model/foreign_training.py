@@ -20,7 +20,7 @@ from fer_search.data.pictures import scaled
 from fer_search.data.splits import Splits
 from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.model.classifier import dtype_policy
-from fer_search.model.epochs import OnBatch, insist_on_finite, predict
+from fer_search.model.epochs import OnBatch, check_finite, predict
 from fer_search.model.memory import memory_permitting
 from fer_search.model.portable import foreign_objects
 from fer_search.model.training import OnEpoch, evaluate, start_afresh
@@ -218,9 +218,9 @@ class _Listener(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate, and end training when epochs bring nothing better."""
         number, logs = len(self.history) + 1, logs or {}
-        insist_on_finite(logs["loss"], number)
+        check_finite(logs["loss"], number)
         probabilities = np.asarray(predict(self.model, self._images[..., None]), np.float32)
-        insist_on_finite(probabilities.sum(), number)
+        check_finite(probabilities.sum(), number)
         evaluation = Evaluation(self._labels, probabilities)
         metrics = EpochMetrics(
             epoch=number,

@@ -19,8 +19,8 @@ from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.model import classifier, epochs, features, optimizers
 from fer_search.model.checkpoint import Checkpoint, Progress
-from fer_search.model.course import Course
 from fer_search.model.memory import memory_permitting
+from fer_search.model.trainer import Trainer
 from fer_search.results import EpochMetrics, Evaluation, TrialResult, training_is_over
 from fer_search.trial_config import TrialConfig
 
@@ -86,12 +86,12 @@ def train(
         started = time.perf_counter() - progress.seconds
         batches = _batches(config, splits.train, parts)
         n_epochs = config.epochs - first_epoch + 1 if parts == 1 else 0  # short of memory: in whole
-        course = features.course(
+        trainer = features.trainer(
             model, config, batches, splits.train, validation, n_epochs=n_epochs
         )
-        optimizer = _compile(model, course, config, progress.phase, parts)
+        optimizer = _compile(model, trainer, config, progress.phase, parts)
         if saved:
-            saved.restore(model, course.model)
+            saved.restore(model, trainer.model)
     if saved:
         with optimizer.averaged():
             for metrics in progress.history:  # the stop may have come before they were heard of
@@ -100,10 +100,10 @@ def train(
         with memory_permitting(what):
             epoch = progress.epoch + 1
             if epoch == config.head_warmup + 1 != progress.phase:
-                optimizer = _compile(model, course, config, epoch, parts)
+                optimizer = _compile(model, trainer, config, epoch, parts)
                 progress.phase = progress.changed = epoch
             metrics, weights = epochs.run(
-                model, course, optimizer, validation.labels, epoch=epoch, on_batch=on_batch
+                model, trainer, optimizer, validation.labels, epoch=epoch, on_batch=on_batch
             )
             progress.add(metrics, weights)
             if config.schedule == "plateau" and _stands_still(progress):
@@ -111,7 +111,7 @@ def train(
                 progress.changed = epoch
             progress.seconds = time.perf_counter() - started
             if checkpoint:
-                checkpoint.write(progress, model, course.model)
+                checkpoint.write(progress, model, trainer.model)
         with optimizer.averaged():
             on_epoch(metrics)
     with memory_permitting(what):
@@ -188,17 +188,17 @@ def some_faces(faces: np.ndarray | Mapped, seed: int) -> np.ndarray:
 
 
 def _compile(
-    model: keras.Model, course: Course, config: TrialConfig, epoch: int, parts: int
+    model: keras.Model, trainer: Trainer, config: TrialConfig, epoch: int, parts: int
 ) -> optimizers.TrialOptimizer:
     """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
     head_only = epoch <= config.head_warmup
     last = config.head_warmup if head_only else config.epochs
-    steps = (last - epoch + 1) * len(course.batches)
+    steps = (last - epoch + 1) * len(trainer.batches)
     classifier.freeze(model, config, head_only=head_only)
     optimizer = optimizers.create(config, model, steps, head_only=head_only, parts=parts)
     trained = "head" if head_only else config.unfreeze_depth
     precision = keras.config.dtype_policy().name
-    course.compile(
+    trainer.compile(
         optimizer, loss(config), (config.backbone, config.image_size, precision, trained)
     )
     return optimizer

@@ -26,7 +26,7 @@ from optuna.pruners import (
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from fer_search.preconditions import insist_on_extra
+from fer_search.preconditions import check_extra
 from fer_search.study.mutation import MutationSampler
 
 
@@ -76,7 +76,7 @@ def _gp(seed: int, number: int) -> BaseSampler:
     Raises:
         ConfigError: If PyTorch, on which Optuna's process runs, is missing.
     """
-    insist_on_extra("sampler=gp")
+    check_extra("sampler=gp")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return GPSampler(seed=trial_seed(seed, number), independent_sampler=_random(seed, number))

@@ -127,7 +127,7 @@ class Trial:
         """Tell watchers where training is; costs nothing, travels with the next beat."""
         self._heartbeat.progress = (epoch, batch, n_batches)
 
-    def insist_on_lease(self) -> None:
+    def check_lease(self) -> None:
         """Leave the trial to another process if that has taken it.
 
         Raises:
@@ -149,7 +149,7 @@ class Trial:
             TrialPruned: If the pruner says so.
             LeaseLost: If another process has taken this trial.
         """
-        self.insist_on_lease()
+        self.check_lease()
         if epoch.epoch > self._reported and epoch.epoch != self._pruned_after:
             self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
             if self._trial.should_prune() and not is_last:

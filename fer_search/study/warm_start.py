@@ -15,7 +15,8 @@ from fer_search.config import NONE, SOURCES, SearchConfig
 from fer_search.errors import ConfigError
 from fer_search.study.hyperparameters import fingerprint
 from fer_search.study.space import declare, settled
-from fer_search.study.studies import Points, RDBStorage, Study, find_study, study_names
+from fer_search.study.studies import Points, RDBStorage, find_study, study_names
+from fer_search.study.study import Study
 from fer_search.trials import ranked
 
 N_POINTS = 4

@@ -8,8 +8,8 @@ that it replaces; `previous` always follows from that tag, so whoever comes afte
 two promotions at once, can set it right (`repair`).
 
 MLflow can not say "delete this version unless an alias points at it". So whoever deletes puts
-`registry.REMOVING` on the logged model first and then looks for aliases, and `crown` moves the
-alias first and then looks for that tag: at least one of the two sees the other.
+`registry.REMOVING` on the logged model first and then looks for aliases, and `set_champion` moves
+the alias first and then looks for that tag: at least one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _REPLACED = "promotion.replaced"
 """Tag of a version: the champion before it; empty if it was the first."""
 
 
-def challenge(client: MlflowClient, name: str, version: str) -> None:
+def set_challenger(client: MlflowClient, name: str, version: str) -> None:
     """Point the alias `challenger` at a version."""
     _point(client, name, CHALLENGER, version)
 
 
-def crown(client: MlflowClient, name: str, version: str, beaten: str | None = None) -> None:
+def set_champion(client: MlflowClient, name: str, version: str, beaten: str | None = None) -> None:
     """Make a version the champion, and the champion before it `previous`.
 
     Args:
@@ -54,7 +54,7 @@ def crown(client: MlflowClient, name: str, version: str, beaten: str | None = No
         )
     if before is None or str(before.version) != version:
         replaced = str(before.version) if before else ""
-        if not _is_crowned(client, name, version, replaced):
+        if not _is_set(client, name, version, replaced):
             if before:
                 _point(client, name, CHAMPION, replaced)
             else:
@@ -111,7 +111,7 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
         client.set_registered_model_alias(name, alias, version)
 
 
-def _is_crowned(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
+def _is_set(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
     """Make a version the champion, and tell whether it will stay."""
     try:
         client.set_model_version_tag(name, version, _REPLACED, replaced)

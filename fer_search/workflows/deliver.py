@@ -2,9 +2,9 @@
 
 Order: metrics -> tell Optuna -> figures, model, version -> the run ends -> the spool is emptied.
 The sampler waits for the first two, `announce`; nobody waits for the others, `deliver`, which
-`courier.py` does while the next trial trains. Each step can be repeated without doubling anything,
-so what was cut short is simply done again: by the worker that trained, or by the next start of the
-study.
+`delivery_thread.py` does while the next trial trains. Each step can be repeated without doubling
+anything, so what was cut short is simply done again: by the worker that trained, or by the next
+start of the study.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fer_search.figures import trial as trial_figures
 from fer_search.serving import package
 from fer_search.spool import Spooled
 from fer_search.study.leases import LeaseLost
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.tracking import registry
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.tracking.runs import StudyRun

@@ -16,7 +16,7 @@ from fer_search.progress import console, say
 from fer_search.results import Evaluation
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.serving.package import load_keras
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.terminal_tables import top_trials
 from fer_search.tracking import aliases
 from fer_search.tracking.models import MODEL_TAG
@@ -123,7 +123,7 @@ def _register(study: Study, study_run: StudyRun, best: TrialSummary, model_id: s
         return
     version = register(study, study_run, best.number, str(best.run_id), model_id)
     if study_run.tags.get(VERSION_TAG) != version:  # else a later study may have one by now
-        aliases.challenge(study_run.client, study.search.registered_model, version)
+        aliases.set_challenger(study_run.client, study.search.registered_model, version)
         study_run.set_tags({VERSION_TAG: version})
 
 

@@ -17,7 +17,7 @@ from fer_search.data.splits import Splits
 from fer_search.errors import InputError
 from fer_search.reporting.findings import Findings, Tested
 from fer_search.results import EpochMetrics, Evaluation
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import TrialSummary, best_of

@@ -8,7 +8,8 @@ from typing import Any
 
 from fer_search.config import AUTO, RAY, SearchConfig
 from fer_search.invocation import Invocation
-from fer_search.study.studies import RDBStorage, Study, study_names
+from fer_search.study.studies import RDBStorage, study_names
+from fer_search.study.study import Study
 from fer_search.tracking import store
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import n_finished

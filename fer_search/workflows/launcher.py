@@ -10,12 +10,12 @@ from fer_search.config import RAY, SearchConfig, WorkerConfig
 from fer_search.errors import ConfigError
 from fer_search.runtime import Device
 from fer_search.tracking import store
-from fer_search.workflows.crew import Crew
 from fer_search.workflows.local_worker import LocalWorker, n_workers, share
 from fer_search.workflows.standby import Standby
+from fer_search.workflows.worker_pool import WorkerPool
 
-Launcher = Callable[[WorkerConfig, Path], Crew]
-"""Starts the crew of a study; what workers here print goes into that folder."""
+Launcher = Callable[[WorkerConfig, Path], WorkerPool]
+"""Starts the workers of a study; what workers here print goes into that folder."""
 
 
 def launcher_of(
@@ -39,9 +39,9 @@ def launcher_of(
     n = n_workers(search, device.n_gpus * search.trials_per_gpu)
     standby.dismiss(but=[share(place, n) for place in range(n)])
 
-    def launch(config: WorkerConfig, logs: Path) -> Crew:
+    def launch(config: WorkerConfig, logs: Path) -> WorkerPool:
         mine = config.model_copy(update={"parent": os.getpid()})
-        return Crew(
+        return WorkerPool(
             n, lambda place: LocalWorker(mine, place, n, logs / f"worker-{place}.log", standby)
         )
 
@@ -58,4 +58,4 @@ def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
         ) from error
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)
     n = n_workers(search, cluster.room)
-    return lambda config, _logs: Crew(n, lambda place: cluster.start(config, place, n))
+    return lambda config, _logs: WorkerPool(n, lambda place: cluster.start(config, place, n))

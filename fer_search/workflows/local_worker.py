@@ -36,20 +36,20 @@ class LocalWorker:
         self._process = standby.begin(*mine) or _start(*mine)
 
     def status(self) -> int | None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         return self._process.poll()
 
     def printed(self) -> str:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         text = self._log.read_bytes()[self._log_from :].decode(errors="replace")
         return f"{text}\n(all that it printed is in {self._log})" if "Traceback" in text else text
 
     def ask_to_stop(self) -> None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         self._process.terminate()
 
     def end(self, seconds: float) -> None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -49,15 +49,21 @@ def predict(config: PredictionConfig) -> None:
     """Write what a model sees in the pictures of `input` to `output`.
 
     Raises:
-        DataError: If `input` names no picture, or `output` can not be written.
+        DataError: If `input` names no picture, or `output` is neither a table nor a folder, or can
+            not be written.
         StoreError: If there is no such model.
     """
     source, target = Path(config.input), Path(config.output)
     paths = listed(source)
     is_table = target.suffix.lower() in (".csv", ".json")
+    if not is_table and target.suffix and not target.is_dir():
+        raise DataError(
+            f"output={target} is neither .csv nor .json, nor a folder that is there",
+            hint="expected e.g. output=faces.csv, or the name of a folder, without a dot",
+        )
     table = target if is_table else target / "predictions.csv"
     drawn = {} if is_table else {p: target / name for p, name in _names(paths, source).items()}
-    _insist_on_no_overwriting({source, *paths}, {table, *drawn.values()})
+    _check_no_overwriting({source, *paths}, {table, *drawn.values()})
     client = store.connect()
     (model, _), finder = load_predictor(config.model), FaceFinder()
     kinds: Counter[str] = Counter()
@@ -141,7 +147,7 @@ def _names(paths: Iterable[Path], source: Path) -> dict[Path, Path]:
     return names
 
 
-def _insist_on_no_overwriting(read: set[Path], written: set[Path]) -> None:
+def _check_no_overwriting(read: set[Path], written: set[Path]) -> None:
     both = {path.absolute() for path in read} & {path.absolute() for path in written}
     if both:
         raise DataError(

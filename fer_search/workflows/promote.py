@@ -67,7 +67,7 @@ def promote(config: PromotionConfig) -> None:
         registry.find(client, name, version)  # it may be deleted by now
         _describe(run, candidate, champion, decision)
         beaten = str(champion.version.version) if champion else ""
-        aliases.crown(client, name, version, beaten)
+        aliases.set_champion(client, name, version, beaten)
         run.set_tags({"decision": PROMOTED})
     address = f"models:/{name}@{CHAMPION}"
     say(f"{name} {candidate} is now the champion: {address}")

@@ -26,7 +26,7 @@ from fer_search.stops import stop_on_signals
 
 _STOP_SECONDS = 8.0
 _NODES_LOST = 3
-"""So often Ray itself starts a worker again on another node; then the crew does, and counts."""
+"""So often Ray itself starts a worker again on another node; then the pool does, and counts."""
 _KILLED = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
@@ -50,7 +50,7 @@ class Cluster:
     def __init__(self, address: str, trials_per_gpu: int, environment: Mapping[str, str]) -> None:
         package = str(Path(__file__).parents[1])
         try:
-            _insist_on_an_answer(address)
+            _check_reachable(address)
             ray.init(
                 address=address,
                 runtime_env={"py_modules": [package], "env_vars": dict(environment)},
@@ -91,7 +91,7 @@ class RayWorker:
         self._printed = ""
 
     def status(self) -> int | None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         done, _ = ray.wait([self._task], timeout=0)
         if not done:
             return None
@@ -104,22 +104,22 @@ class RayWorker:
         return int(status)
 
     def printed(self) -> str:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         return self._printed
 
     def ask_to_stop(self) -> None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         ray.cancel(self._task)
 
     def end(self, seconds: float) -> None:
-        """See `crew.Worker`."""
+        """See `worker_pool.Worker`."""
         done, _ = ray.wait([self._task], timeout=max(seconds, 2 * _STOP_SECONDS))
         if not done:
             ray.cancel(self._task, force=True)
             ray.wait([self._task], timeout=_STOP_SECONDS)
 
 
-def _insist_on_an_answer(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Ask at HOST:PORT: Ray itself asks for minutes, and then ends the process."""
     host, found, port = address.removeprefix("ray://").rpartition(":")
     if found:

@@ -8,7 +8,7 @@ import time
 from fer_search import spool
 from fer_search.config import WorkerConfig
 from fer_search.progress import Progress
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.tracking.outage import attempt, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.trials import n_finished
@@ -40,7 +40,7 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     if n_finished(trials) >= search.trials:
         return False
     began, used_before = time.monotonic(), study.facts["seconds_used"]
-    crew = launcher(WorkerConfig(study=study.name, storage=storage), logs)
+    pool = launcher(WorkerConfig(study=study.name, storage=storage), logs)
     with Progress(trials, n_trials=search.trials, epochs=search.epochs) as progress:
 
         def used() -> float:
@@ -60,15 +60,15 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
 
         timed_out = False
         try:
-            crew.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
+            pool.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
         except TimeoutError:
             timed_out = True
         except BaseException:  # who called repairs; a store may be away, and the terminal, too
-            crew.stop()
+            pool.stop()
             attempt(lambda: study.change(seconds_used=used()))
             attempt(lambda: progress.update(study.trials()))
             raise
-        crew.stop()
+        pool.stop()
         patiently(lambda: repair(study, study_run))
         patiently(lambda: study.change(seconds_used=used()))
         progress.update(patiently(study.trials))

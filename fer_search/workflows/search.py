@@ -18,17 +18,11 @@ from fer_search.data.splits import Splits, summary
 from fer_search.invocation import Invocation
 from fer_search.model import backbones
 from fer_search.model.foreign_training import check
-from fer_search.preconditions import insist_on_agreement, insist_on_extra
+from fer_search.preconditions import check_agreement, check_extra
 from fer_search.progress import say
 from fer_search.study import foreign
-from fer_search.study.studies import (
-    Points,
-    RDBStorage,
-    Study,
-    create_study,
-    find_study,
-    open_storage,
-)
+from fer_search.study.studies import Points, RDBStorage, create_study, find_study, open_storage
+from fer_search.study.study import Study
 from fer_search.study.warm_start import earlier_study, warm_points
 from fer_search.tracking import store
 from fer_search.tracking.logged_run import LoggedRun
@@ -62,8 +56,8 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
     settings = found.search.resumed_by(config) if found else _named(config)
     earlier = None if found else earlier_study(storage, settings)
     say(guidance.beginning(storage, found, settings, config))
-    insist_on_agreement(settings)
-    insist_on_extra(f"sampler={settings.sampler}")
+    check_agreement(settings)
+    check_extra(f"sampler={settings.sampler}")
     client = store.connect()
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")

@@ -21,21 +21,22 @@ from fer_search.config import WorkerConfig
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits
 from fer_search.errors import DataError, TrialFailed
-from fer_search.preconditions import insist_on_extra
+from fer_search.preconditions import check_extra
 from fer_search.progress import say
 from fer_search.results import EpochMetrics, training_is_over
 from fer_search.serving.evaluation import evaluate_views
 from fer_search.spool import Spooled
 from fer_search.study.leases import LeaseLost
-from fer_search.study.studies import Study, existing_study
+from fer_search.study.studies import existing_study
+from fer_search.study.study import Study
 from fer_search.study.trial import Trial, TrialPruned
 from fer_search.tracking import commands, store
 from fer_search.tracking.monitor import system_metrics
 from fer_search.tracking.outage import patiently
 from fer_search.tracking.outbox import Outbox
 from fer_search.tracking.runs import StudyRun, TrialRun
-from fer_search.workflows.courier import Courier
 from fer_search.workflows.deliver import announce, deliver_left
+from fer_search.workflows.delivery_thread import DeliveryThread
 from fer_search.workflows.plan import Plan, plan
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def work(config: WorkerConfig) -> None:
         stops.stop_with(psutil.Process(config.parent))
     study = existing_study(config.storage, config.study)
     search = study.search
-    insist_on_extra(f"sampler={search.sampler}")
+    check_extra(f"sampler={search.sampler}")
     runtime.configure(search.precision)
     study.check_space()
     splits = prepare(search)
@@ -73,18 +74,18 @@ def work(config: WorkerConfig) -> None:
     patiently(lambda: deliver_left(study, study_run))
     say(f"Working at study {study.name}, of {search.trials} trials")
     after_first = None
-    with Courier(study, study_run, spool.folder_of(study_run.run_id)) as courier:
+    with DeliveryThread(study, study_run, spool.folder_of(study_run.run_id)) as delivery:
         while (trial := patiently(study.take)) is not None:
             say(f"trial {trial.number} · started")
             if finished := run_trial(trial, splits, study, study_run):
-                courier.send(finished)
+                delivery.send(finished)
             ended = patiently(study.trials)[trial.number]
             say(f"trial {trial.number} · {ended.state.lower()}")
-            courier.heed()
+            delivery.heed()
             stops.heed_stop()
             after_first = after_first or _memory()
             if _memory() - after_first > GROWTH_BYTES:
-                courier.wait()
+                delivery.wait()
                 log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
                 processes.begin_anew()
     why = "is out of time" if study.is_late() else "needs no more trials"
@@ -158,7 +159,7 @@ def _trained(
 
         def on_epoch(epoch: EpochMetrics) -> None:
             stops.heed_stop()
-            trial.insist_on_lease()  # before its run hears of an epoch that another may train
+            trial.check_lease()  # before its run hears of an epoch that another may train
             if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
                 outbox.put(functools.partial(run.log_params, dict(planned.params)))
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
@@ -178,7 +179,7 @@ def _trained(
                 model, splits.validation.images, result.validation, study.search.views
             )
         with spool.lock_of(folder, trial.number):
-            trial.insist_on_lease()
+            trial.check_lease()
             spooled = spool.put(
                 folder,
                 number=trial.number,

@@ -28,14 +28,14 @@ def config(**settings) -> TrialConfig:
     return TrialConfig(**(fixed | settings))
 
 
-def course_of(settings, splits, model=None):
+def trainer_of(settings, splits, model=None):
     train = splits.train
     batches = Batches(train.images, train.labels, batch_size=32, seed=settings.seed)
     model = model or classifier.build(settings)
-    course = features.course(
+    trainer = features.trainer(
         model, settings, batches, train, splits.validation, n_epochs=settings.epochs
     )
-    return model, course
+    return model, trainer
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 5])
@@ -80,32 +80,32 @@ def test_without_augmentation_training_is_the_same_as_in_whole(splits, monkeypat
         np.testing.assert_array_equal(weight, same)
 
 
-def epoch_of(course, epoch):
-    course.batches.start_epoch(epoch)
-    return [course.batches.batch(index) for index in range(len(course.batches))]
+def epoch_of(trainer, epoch):
+    trainer.batches.start_epoch(epoch)
+    return [trainer.batches.batch(index) for index in range(len(trainer.batches))]
 
 
 def test_each_of_the_first_epochs_brings_a_variant_and_later_ones_mix_them(splits):
-    _, course = course_of(config(augmentation=VARIED), splits)
+    _, trainer = trainer_of(config(augmentation=VARIED), splits)
     variants = []
     for epoch in range(1, features.VARIANTS + 1):
-        epoch_of(course, epoch)
-        variants.append(course.batches._features[-1])
+        epoch_of(trainer, epoch)
+        variants.append(trainer.batches._features[-1])
     assert all((one != other).any() for one, other in itertools.pairwise(variants))
-    mixed = np.concatenate([inputs for inputs, _, _ in epoch_of(course, 9)])
-    chosen = course.batches._batches._order[: len(mixed)]
+    mixed = np.concatenate([inputs for inputs, _, _ in epoch_of(trainer, 9)])
+    chosen = trainer.batches._batches._order[: len(mixed)]
     is_from = np.stack([(v[chosen] == mixed).all(axis=(1, 2, 3)) for v in variants])
     assert is_from.any(axis=0).all()
     assert (is_from.sum(axis=1) > len(mixed) / 8).all()
-    assert len(course.batches._features) == features.VARIANTS
+    assert len(trainer.batches._features) == features.VARIANTS
 
 
 def test_who_goes_on_after_a_stop_gets_the_same_features(splits):
     settings = config(augmentation=VARIED)
-    model, course = course_of(settings, splits)
+    model, trainer = trainer_of(settings, splits)
     for epoch in range(1, 4):
-        before = epoch_of(course, epoch)
-    _, again = course_of(settings, splits, model)
+        before = epoch_of(trainer, epoch)
+    _, again = trainer_of(settings, splits, model)
     for one, other in zip(before, epoch_of(again, 3), strict=True):
         for each, same in zip(one, other, strict=True):
             np.testing.assert_array_equal(each, same)
@@ -122,22 +122,22 @@ def test_who_goes_on_after_a_stop_gets_the_same_features(splits):
     ],
 )
 def test_what_changes_in_every_epoch_is_computed_in_whole(splits, settings):
-    model, course = course_of(config(**settings), splits)
-    assert course.model is model
-    assert course.validation.shape == (len(splits.validation.labels), 48, 48, 1)
+    model, trainer = trainer_of(config(**settings), splits)
+    assert trainer.model is model
+    assert trainer.validation.shape == (len(splits.validation.labels), 48, 48, 1)
 
 
 def test_features_that_would_not_fit_into_memory_are_not_kept(splits, monkeypatch):
     monkeypatch.setattr(features, "MOST_BYTES", 1000)
-    model, course = course_of(config(), splits)
-    assert course.model is model
+    model, trainer = trainer_of(config(), splits)
+    assert trainer.model is model
 
 
 def test_features_are_kept_in_the_precision_of_training(splits):
     with classifier.dtype_policy("mixed_bfloat16"):
-        _, course = course_of(config(), splits)
-    assert course.validation.dtype.name == "bfloat16"
-    assert keras.backend.standardize_dtype(course.model.input.dtype) == "bfloat16"
+        _, trainer = trainer_of(config(), splits)
+    assert trainer.validation.dtype.name == "bfloat16"
+    assert keras.backend.standardize_dtype(trainer.model.input.dtype) == "bfloat16"
 
 
 KINDS = ["rotation", "shift", "zoom", "brightness", "contrast", "erasing"]
@@ -147,21 +147,21 @@ KINDS = ["rotation", "shift", "zoom", "brightness", "contrast", "erasing"]
 def test_a_variant_is_what_the_network_would_have_seen(splits, kind):
     """Every kind alone, because each of them may be the first to see the pixels."""
     settings = config(augmentation=Augmentation(**{kind: 0.3}), unfreeze_depth=0)
-    model, course = course_of(settings, splits)
-    course.batches.start_epoch(1)
+    model, trainer = trainer_of(settings, splits)
+    trainer.batches.start_epoch(1)
     images = splits.train.images[:64]  # the first batch of features
     x = images[..., None].astype(np.float32)
     for layer in augmentation.build(settings.augmentation, settings.seed):
         x = layer(x, training=True)
     expected = classifier.cut(model, settings)[0].predict_on_batch(x)
-    np.testing.assert_allclose(course.batches._features[0][:64], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trainer.batches._features[0][:64], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_augmentation_there_is_one_variant(splits):
-    _, course = course_of(config(), splits)
+    _, trainer = trainer_of(config(), splits)
     for epoch in (1, 2, 5):
-        epoch_of(course, epoch)
-    assert len(course.batches._features) == 1
+        epoch_of(trainer, epoch)
+    assert len(trainer.batches._features) == 1
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def world(keras_file, tmp_path_factory):
             params={}, tags={},
         )  # fmt: skip
         registry.register(client, "fer-emotion", model_id=model_id, run_id=run.info.run_id, tags={})
-        aliases.crown(client, "fer-emotion", "1")
+        aliases.set_champion(client, "fer-emotion", "1")
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | {"MLFLOW_TRACKING_URI": uri, "PATH": paths}, folder
 

@@ -62,8 +62,8 @@ def template(unsynced, tmp_path_factory):
         client.create_experiment("faces", artifact_location=str(folder / "artifacts"))
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
         begin_study(client, "s", TRIALS)
-        aliases.challenge(client, NAME, VERSIONS[0])
-        aliases.crown(client, NAME, VERSIONS[2])
+        aliases.set_challenger(client, NAME, VERSIONS[0])
+        aliases.set_champion(client, NAME, VERSIONS[2])
         experiment = client.get_experiment_by_name("faces").experiment_id
         run = client.create_run(experiment, run_name="mine")
         store_model(client, run, "someones", LARGE, {"study": "s"})

@@ -417,8 +417,8 @@ def server(tmp_path, monkeypatch):
 def test_a_server_deletes_the_files_that_it_keeps(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
     begin_study(server, "s", TRIALS)
-    aliases.challenge(server, NAME, VERSIONS[0])
-    aliases.crown(server, NAME, VERSIONS[2])
+    aliases.set_challenger(server, NAME, VERSIONS[0])
+    aliases.set_champion(server, NAME, VERSIONS[2])
     assert len([file for file in files() if file.name == "model.keras"]) == 6
     run_clean(apply=True, versions=True)
     assert set(stored(server)) == {0, 2, 4}

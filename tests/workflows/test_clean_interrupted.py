@@ -103,11 +103,11 @@ def test_a_deletion_that_was_begun_and_is_not_wanted_any_more_is_taken_back(clie
             run_clean(apply=True, versions=True)
     assert stored(client)[1].begun
     with pytest.raises(StoreError, match="version 2 of 'fer-emotion' is gone, or"):
-        aliases.crown(client, NAME, "2")
+        aliases.set_champion(client, NAME, "2")
     assert aliases_of(client)["champion"] == "3"
     run_clean(apply=True)
     assert not stored(client)[1].begun
-    aliases.crown(client, NAME, "2")
+    aliases.set_champion(client, NAME, "2")
     assert aliases_of(client)["champion"] == "2"
 
 
@@ -185,24 +185,24 @@ def meet(client, monkeypatch, model, *counts):
     with monkeypatch.context() as patch:
         result = Turns(patch, counts).run(
             first=lambda: models.delete(client, model, versions=True, why="x"),
-            second=lambda: aliases.crown(client, NAME, version.number),
+            second=lambda: aliases.set_champion(client, NAME, version.number),
         )
-    is_crowned = result["second"] is None
-    assert is_crowned or isinstance(result["second"], StoreError), result
+    is_set = result["second"] is None
+    assert is_set or isinstance(result["second"], StoreError), result
     is_kept = result["first"] == f"{version} is champion"
     assert is_kept or result["first"] == "", result
-    assert aliases_of(client)["champion"] == (version.number if is_crowned else before)
+    assert aliases_of(client)["champion"] == (version.number if is_set else before)
     assert loads(f"models:/{NAME}@champion")
-    return "crowned" if is_crowned else "refused", "kept" if is_kept else "deleted"
+    return "promoted" if is_set else "refused", "kept" if is_kept else "deleted"
 
 
 @pytest.mark.parametrize(
     ("counts", "outcome"),
     [
-        pytest.param((0, 99), ("crowned", "kept"), id="promoted_first"),
+        pytest.param((0, 99), ("promoted", "kept"), id="promoted_first"),
         pytest.param((99, 0), ("refused", "deleted"), id="deleted_first"),
         pytest.param((1, 99), ("refused", "deleted"), id="promoted_after_the_mark"),
-        pytest.param((0, 3), ("crowned", "kept"), id="marked_after_the_alias"),
+        pytest.param((0, 3), ("promoted", "kept"), id="marked_after_the_alias"),
         pytest.param((1, 3, 4, 2), ("refused", "kept"), id="both_step_back"),
         pytest.param((7, 3), ("refused", "deleted"), id="alias_after_the_look"),
     ],
@@ -221,4 +221,4 @@ def test_however_a_promotion_and_a_deletion_meet_the_champion_has_files(client, 
         begin_study(client, study, {0: (0.5, SMALL, True)})
         (model,) = models.inventory(client, study)
         outcomes.add(meet(client, monkeypatch, model, *counts))
-    assert outcomes == {("crowned", "kept"), ("refused", "deleted"), ("refused", "kept")}
+    assert outcomes == {("promoted", "kept"), ("refused", "deleted"), ("refused", "kept")}

@@ -174,6 +174,7 @@ def test_nothing_that_is_read_is_overwritten(asked, photos, tmp_path, output):
     [
         ({"input": "nowhere"}, DataError, "no such file or folder"),
         ({"output": "/dev/null/out.csv"}, DataError, "can not be written"),
+        ({"output": "faces.xlsx"}, DataError, "neither .csv nor .json"),
         ({"model": "models:/nobody@champion"}, StoreError, "promote one first"),
     ],
 )

@@ -122,7 +122,7 @@ def promotion_run(client):
 
 def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
     client, name = enrol("fair", "good")
-    aliases.challenge(client, name, "1")
+    aliases.set_challenger(client, name, "1")
     promote(PromotionConfig(registered_model=name))
     assert aliases_of(client, name) == {"challenger": "1", "champion": "1"}
 
@@ -165,7 +165,7 @@ def study_openings(client, name, version):
 
 def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
     client, name = enrol("good", "fair")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     before = client.get_model_version(name, "2")
     with pytest.raises(PromotionRefused, match="macro-F1 -") as refused:
         promote(PromotionConfig(registered_model=name, version=2))
@@ -180,19 +180,19 @@ def test_a_model_that_is_not_better_is_refused_and_nothing_changes(enrol):
 
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(enrol, capsys):
     client, name = enrol("fair", "good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
     assert aliases_of(client, name) == {"champion": "1"}
     assert "would become the champion" in capsys.readouterr().out
     assert promotion_run(client).data.tags["decision"] == "would be promoted"
-    aliases.crown(client, name, "2")
+    aliases.set_champion(client, name, "2")
     promote(PromotionConfig(registered_model=name, rollback=True, dry_run=True))
     assert aliases_of(client, name) == {"champion": "2", "previous": "1"}
 
 
 def test_the_champion_is_not_measured_against_itself(enrol, capsys):
     client, name = enrol("good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     opened = study_openings(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=1))
     assert "is the champion already" in capsys.readouterr().out
@@ -201,7 +201,7 @@ def test_the_champion_is_not_measured_against_itself(enrol, capsys):
 
 def test_a_champion_from_other_data_meets_the_candidate_on_its_pictures(enrol, capsys):
     client, name = enrol("weak", "good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2))
     assert aliases_of(client, name)["champion"] == "2"
     assert "which has other test pictures than these" in capsys.readouterr().out
@@ -212,7 +212,7 @@ def test_a_champion_from_other_data_meets_the_candidate_on_its_pictures(enrol, c
 
 def test_a_champion_that_was_trained_on_the_test_pictures_is_no_measure(enrol):
     client, name = enrol("leak", "good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     with pytest.raises(PromotionRefused, match="trained on 139 of the 140 test pictures"):
         promote(PromotionConfig(registered_model=name, version=2))
     assert aliases_of(client, name) == {"champion": "1"}
@@ -239,7 +239,7 @@ def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
     enrol, world, tmp_path, capsys, left
 ):
     client, name = enrol("weak", "good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
     if left:  # Training has become smaller, test is as it was
         lines = (tmp_path / "kept.csv").read_text().splitlines()
@@ -295,7 +295,7 @@ def test_a_model_whose_files_are_gone_is_refused_before_test_is_opened(enrol, wo
 
 def test_predictions_are_kept_so_that_a_decision_can_be_checked(enrol, tmp_path):
     client, name = enrol("fair", "good")
-    aliases.crown(client, name, "1")
+    aliases.set_champion(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2, dry_run=True))
     run = promotion_run(client)
     file = client.download_artifacts(run.info.run_id, "test_predictions.npz", str(tmp_path))

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fer_search.errors import StudyStopped
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.tracking.models import MODEL_TAG
 from fer_search.trials import TrialSummary
 from fer_search.workflows.finish import _delivered
@@ -14,7 +14,7 @@ from fer_search.workflows.running import run_trials
 from fer_search.workflows.search import _ending, _resumable
 
 
-class Crew:
+class WorkerPool:
     """Ends a trial between two polls, like a worker elsewhere."""
 
     def __init__(self, study, polls):
@@ -30,15 +30,15 @@ class Crew:
         self.has_stopped = True
 
 
-def run(study, study_run, crew):
-    return run_trials(study, study_run, lambda config, logs: crew, "sqlite:///optuna.db")
+def run(study, study_run, pool):
+    return run_trials(study, study_run, lambda config, logs: pool, "sqlite:///optuna.db")
 
 
 @pytest.mark.parametrize(("owner", "call"), [(Study, "trials"), (Study, "change")])
 def test_a_database_that_is_locked_for_a_moment_ends_nothing(
     study, study_run, monkeypatch, owner, call
 ):
-    crew, true, calls = Crew(study, polls=3), getattr(owner, call), []
+    pool, true, calls = WorkerPool(study, polls=3), getattr(owner, call), []
 
     def sometimes(self, *arguments, **named):
         calls.append(1)
@@ -49,17 +49,17 @@ def test_a_database_that_is_locked_for_a_moment_ends_nothing(
     monkeypatch.setattr("fer_search.tracking.outage._FIRST_PAUSE", 0.01)
     with monkeypatch.context() as broken:
         broken.setattr(owner, call, sometimes)
-        assert not run(study, study_run, crew)
-    assert crew.has_stopped
+        assert not run(study, study_run, pool)
+    assert pool.has_stopped
     assert len(calls) > 2
     assert {trial.state for trial in study.trials()} == {"PRUNED"}
 
 
 def test_the_time_that_a_study_took_is_kept_and_ends_it(study, study_run):
     study.change(search=study.search.model_copy(update={"timeout": 0.2}).to_params())
-    crew = Crew(study, polls=9)
-    crew.watch = lambda on_poll, on_death: [on_poll() or time.sleep(0.1) for _ in range(9)]
-    assert run(study, study_run, crew)
+    pool = WorkerPool(study, polls=9)
+    pool.watch = lambda on_poll, on_death: [on_poll() or time.sleep(0.1) for _ in range(9)]
+    assert run(study, study_run, pool)
     assert study.facts["seconds_used"] > 0.2
     assert study.take() is None, "a worker from elsewhere would go on"
 
@@ -75,12 +75,12 @@ def test_a_stop_stays_a_stop_while_a_store_is_away(
         monkeypatch.setattr(Study, "release_dead", away)
         raise error("for this reason")
 
-    crew = Crew(study, polls=1)
-    crew.watch = stopped
+    pool = WorkerPool(study, polls=1)
+    pool.watch = stopped
     began = time.monotonic()
     with pytest.raises(error), _ending(study_run), _resumable(study, study_run, "the command"):
-        run(study, study_run, crew)
-    assert crew.has_stopped
+        run(study, study_run, pool)
+    assert pool.has_stopped
     assert time.monotonic() - began < 10
     assert study_run.client.get_run(study_run.run_id).info.status == status
     assert study.facts["seconds_used"] > 0

@@ -183,13 +183,13 @@ def begun(tmp_path, asked, workers):
         study = SearchConfig(data="synthetic", workers=workers)
         launch = launcher_of(study, None, DEVICE, standby)
         needed = sum(process.is_running() for process in expected)
-        crew = launch(config, tmp_path)
+        pool = launch(config, tmp_path)
         try:
             assert not standby._waiting
-            mine = {worker._process.pid for worker in crew._workers.values()}
+            mine = {worker._process.pid for worker in pool._workers.values()}
             assert len(mine) == int(workers)
             assert len(mine & {process.pid for process in expected}) == needed
         finally:
-            crew.stop()
+            pool.stop()
     assert all(map(ends, expected))
     return needed

@@ -17,8 +17,9 @@ from fer_search.results import Evaluation
 from fer_search.serving.package import load_keras
 from fer_search.study import leases
 from fer_search.study.trial import TrialPruned
-from fer_search.workflows import courier, plan, worker
+from fer_search.workflows import delivery_thread, plan, worker
 from fer_search.workflows.deliver import deliver, deliver_left
+from fer_search.workflows.delivery_thread import DeliveryThread
 from fer_search.workflows.finish import finish
 from fer_search.workflows.running import repair
 
@@ -82,20 +83,23 @@ def test_a_trial_ends_up_everywhere_and_the_study_is_finished_once(
 
 
 @pytest.mark.slow
-def test_a_courier_delivers_and_says_what_came_of_it(study, study_run, splits, monkeypatch):
+def test_a_delivery_thread_delivers_and_says_what_came_of_it(study, study_run, splits, monkeypatch):
     trial_1, trial_2 = study.take(), study.take()
     folder = spool.folder_of(study_run.run_id)
-    with worker.Courier(study, study_run, folder) as mine:
+    with DeliveryThread(study, study_run, folder) as mine:
         mine.send(worker.run_trial(trial_1, splits, study, study_run))
     assert not list(spool.waiting(folder))
     finished = worker.run_trial(trial_2, splits, study, study_run)
     with monkeypatch.context() as patch:
         patch.setattr(study_run, "existing", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError), worker.Courier(study, study_run, folder) as mine:
+        with (
+            pytest.raises(ZeroDivisionError),
+            DeliveryThread(study, study_run, folder) as mine,
+        ):
             mine.send(finished)
     (left,) = spool.waiting(folder)
     deliver_left(study, study_run)
-    with worker.Courier(study, study_run, folder) as mine:
+    with DeliveryThread(study, study_run, folder) as mine:
         mine.send(left)  # a search that tidied up was faster
     assert [run.info.status for run in trial_runs(study_run)] == ["FINISHED", "FINISHED"]
 
@@ -113,8 +117,8 @@ def test_a_delivery_that_met_an_outage_is_tried_again_when_the_store_is_back(
         return call()
 
     finished = worker.run_trial(study.take(), splits, study, study_run)
-    monkeypatch.setattr(courier, "patiently", away_once)
-    with worker.Courier(study, study_run, folder) as mine:
+    monkeypatch.setattr(delivery_thread, "patiently", away_once)
+    with DeliveryThread(study, study_run, folder) as mine:
         mine.send(finished)
         mine._thread.join()
         assert len(list(spool.waiting(folder))) == 1
@@ -123,7 +127,7 @@ def test_a_delivery_that_met_an_outage_is_tried_again_when_the_store_is_back(
 
 
 @pytest.mark.slow
-def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
+def test_a_delivery_thread_in_a_hurry_leaves_the_delivery_to_the_next_start(
     study, study_run, splits, monkeypatch
 ):
     folder, answers = spool.folder_of(study_run.run_id), threading.Event()
@@ -135,7 +139,7 @@ def test_a_courier_in_a_hurry_leaves_the_delivery_to_the_next_start(
     finished = worker.run_trial(study.take(), splits, study, study_run)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(study_run, "existing", away)
-        with worker.Courier(study, study_run, folder) as mine:
+        with DeliveryThread(study, study_run, folder) as mine:
             mine.send(finished)
             assert answers.wait(10)
             raise KeyboardInterrupt

@@ -1,6 +1,6 @@
 import pytest
 
-from fer_search.workflows.crew import Crew
+from fer_search.workflows.worker_pool import WorkerPool
 
 
 class Begun:
@@ -34,5 +34,5 @@ def test_a_crew_that_is_stopped_while_it_starts_ends_those_that_began():
         return first
 
     with pytest.raises(KeyboardInterrupt):
-        Crew(2, start)
+        WorkerPool(2, start)
     assert first.ended

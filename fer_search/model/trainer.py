@@ -1,4 +1,4 @@
-"""What an epoch computes, and on what: a whole network, or the part after frozen stages."""
+"""Training, epoch by epoch: of a whole network, or of the part that follows on frozen stages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fer_search.model.feed import Feed, as_dataset
 
 
 @dataclasses.dataclass
-class Course:
-    """What an epoch computes, and on what."""
+class Trainer:
+    """What the epochs of a trial compute, and on what."""
 
     model: keras.Model
     """The network, or the part of it that follows on frozen stages; shares its weights."""

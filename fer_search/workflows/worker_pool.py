@@ -1,4 +1,4 @@
-"""The crew: workers of a search, started, watched, replaced and stopped together.
+"""The workers of a search: processes, started, watched, replaced and stopped together.
 
 Where they run is the business of `local_worker.py` (processes of this machine) and
 `ray_worker.py` (a cluster).
@@ -40,7 +40,7 @@ class Worker(Protocol):
         """Wait so long for its end, then kill it."""
 
 
-class Crew:
+class WorkerPool:
     """Keeps workers at a study until they have ended by themselves.
 
     Args:

@@ -1,4 +1,4 @@
-"""The courier: delivers finished trials of a worker from a thread, while the next one trains."""
+"""The thread of a worker that delivers its finished trials, while the next one trains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 from fer_search import spool
 from fer_search.spool import Spooled
-from fer_search.study.studies import Study
+from fer_search.study.study import Study
 from fer_search.tracking.outage import is_full, is_outage, patiently
 from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import deliver
@@ -19,7 +19,7 @@ _HURRY = 5.0
 """Seconds that a worker which is told to stop gives a delivery; the next start does the rest."""
 
 
-class Courier:
+class DeliveryThread:
     """Delivers the trials of a study, one at a time; a context that ends when all are delivered.
 
     Args:
@@ -42,7 +42,7 @@ class Courier:
         """
         self.wait()
         self._thread = threading.Thread(
-            target=self._try, args=(spooled,), daemon=True, name="courier"
+            target=self._try, args=(spooled,), daemon=True, name="delivery"
         )
         self._thread.start()
 
