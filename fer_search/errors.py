@@ -4,9 +4,9 @@
     |-- InputError          a person asked for something impossible: exit status 2, no traceback
     |   |-- ConfigError     a parameter: unknown name, wrong value, contradiction
     |   |-- DataError       the data: missing, empty, unreadable, a class without pictures
-    |   |-- HyperModelError a foreign HyperModel: not found, or its models can not be used
+    |   |-- HyperModelError a foreign HyperModel: not found, or its models cannot be used
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
-    |   `-- StoreError      Optuna's or MLflow's store: can not be opened, or holds something else
+    |   `-- StoreError      Optuna's or MLflow's store: cannot be opened, or holds something else
     |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
     |-- ExportFailed        an exported model does not answer like its original: exit status 1
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
@@ -42,7 +42,7 @@ class FerSearchError(Exception):
 
 
 class InputError(FerSearchError):
-    """The request can not be carried out as it was made."""
+    """The request cannot be carried out as it was made."""
 
 
 class ConfigError(InputError):
@@ -54,7 +54,7 @@ class DataError(InputError):
 
 
 class HyperModelError(InputError):
-    """A foreign HyperModel can not be had, or what it builds can not be trained or stored."""
+    """A foreign HyperModel cannot be had, or what it builds cannot be trained or stored."""
 
 
 class WeightsError(InputError):
@@ -62,7 +62,7 @@ class WeightsError(InputError):
 
 
 class StoreError(InputError):
-    """Optuna's storage or MLflow's store can not be opened, or holds something else."""
+    """Optuna's storage or MLflow's store cannot be opened, or holds something else."""
 
 
 class PromotionRefused(FerSearchError):

@@ -132,7 +132,7 @@ def put(
 def waiting(spool: Path) -> Iterator[Spooled]:
     """Go through the trials that wait in the spool, lowest number first.
 
-    One that can not be read, say after a loss of power, is set aside with a warning.
+    One that cannot be read, say after a loss of power, is set aside with a warning.
     """
     for place in sorted(spool.glob("trial-*")):
         try:
@@ -141,7 +141,7 @@ def waiting(spool: Path) -> Iterator[Spooled]:
             if not place.exists():  # it has been delivered since
                 continue
             aside = place.rename(place.with_name(f"unreadable-{place.name}-{time.time_ns()}"))
-            log.warning("%s can not be read (%s), moved to %s", place, error, aside)
+            log.warning("%s cannot be read (%s), moved to %s", place, error, aside)
             continue
         yield found
 

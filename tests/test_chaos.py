@@ -34,7 +34,7 @@ def test_nothing_is_lost_in_a_minute_of_chaos_and_the_auditor_would_see_it(tmp_p
     found = "\n".join(audit(arena))
     for fault in (
         "epoch/loss has the epochs", "is RUNNING", "0 registered versions",
-        "a checkpoint of an ended trial", "its model can not be loaded",
+        "a checkpoint of an ended trial", "its model cannot be loaded",
     ):  # fmt: skip
         assert fault in found, found
 

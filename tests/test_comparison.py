@@ -93,7 +93,7 @@ def test_three_points_are_recognised_on_the_whole_of_privatetest():
     assert share_won(100, 0.6, 0.525) >= 0.8
 
 
-def test_other_pictures_can_not_be_compared():
+def test_other_pictures_cannot_be_compared():
     ours, _ = two_models(0, 0.6, 0.6, n=50)
     theirs, _ = two_models(1, 0.6, 0.6, n=50)
     for compare in (mcnemar, lambda a, b: macro_f1_gain(a, b, confidence=0.95)):

@@ -188,7 +188,7 @@ def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
         pytest.param(["--data=nowhere"], "no such file or folder", id="no_data"),
         pytest.param(["--data=empty"], "empty", id="empty_data"),
         pytest.param(["--backbones=vgg16", "--weights=bad.h5"], "bad.h5", id="bad_weights"),
-        pytest.param(["--storage=sqlite:////dev/null/o.db"], "can not be opened", id="storage"),
+        pytest.param(["--storage=sqlite:////dev/null/o.db"], "cannot be opened", id="storage"),
         pytest.param(
             ["--sampler=gp", "--backbones=tiny"],
             "needs PyTorch",

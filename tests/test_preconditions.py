@@ -108,7 +108,7 @@ def test_a_refusal_imports_nothing_slow():
 @pytest.mark.parametrize(
     ("name", "said"), [("theano", "known: tensorflow, jax, torch"), ("torch", "is not installed")]
 )
-def test_a_backend_that_keras_can_not_have_is_refused(monkeypatch, name, said):
+def test_a_backend_that_keras_cannot_have_is_refused(monkeypatch, name, said):
     hide(monkeypatch, "torch")
     monkeypatch.setenv("KERAS_BACKEND", name)
     with pytest.raises(ConfigError, match=said):

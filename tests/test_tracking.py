@@ -122,9 +122,9 @@ def test_a_new_experiment_is_made_by_name(client, monkeypatch):
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////dev/null/m.db", "no-scheme://x"])
-def test_a_store_that_can_not_be_opened_is_refused(monkeypatch, uri):
+def test_a_store_that_cannot_be_opened_is_refused(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(StoreError, match="can not be opened"):
+    with pytest.raises(StoreError, match="cannot be opened"):
         store.connect()
 
 

@@ -32,7 +32,7 @@ SUFFIXES = frozenset(
 """Files with other endings (Thumbs.db, notes) are not pictures and are passed over."""
 
 MOST_SKIPPED, FEW = 0.01, 5
-"""A folder in which more than this share of the pictures can not be read is refused, unless they
+"""A folder in which more than this share of the pictures cannot be read is refused, unless they
 are a mere few."""
 
 EMOTION_NAMES = {name: name for name in EMOTIONS} | {
@@ -89,7 +89,7 @@ def scan(folder: Path) -> list[Picture]:
     """List the pictures of a folder in a stable order, that of their relative paths.
 
     Raises:
-        DataError: If the folder is missing, can not be listed or holds no pictures, if a folder in
+        DataError: If the folder is missing, cannot be listed or holds no pictures, if a folder in
             it is neither an emotion nor a part, or if an emotion has no pictures.
     """
     pictures: list[Picture] = []
@@ -135,14 +135,14 @@ def content_key(pictures: Iterable[Picture]) -> str:
 
 
 def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
-    """Decode all pictures; those that can not be read are named and left out.
+    """Decode all pictures; those that cannot be read are named and left out.
 
     Returns:
         `images` (N, 48, 48) uint8; `labels` (N,) int64; `origins` and `splits`, (N,) strings; and
         `skipped`, (K, 2) strings: origin and reason of the pictures that were left out.
 
     Raises:
-        DataError: If too many pictures (`MOST_SKIPPED`) can not be read.
+        DataError: If too many pictures (`MOST_SKIPPED`) cannot be read.
     """
     images = np.empty((len(pictures), FACE_SIZE, FACE_SIZE), np.uint8)
     decoded: list[Picture] = []
@@ -152,7 +152,7 @@ def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
             images[len(decoded)] = decode(picture.path.read_bytes())
             decoded.append(picture)
         except OSError as error:
-            skipped.append((picture.origin, f"can not be opened ({error.strerror})"))
+            skipped.append((picture.origin, f"cannot be opened ({error.strerror})"))
         except DataError as error:
             skipped.append((picture.origin, error.message))
     if skipped:
@@ -172,7 +172,7 @@ def _subfolders(folder: Path) -> list[Path]:
         inside = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
         raise DataError(
-            f"{folder} can not be read as a folder: {error.strerror}",
+            f"{folder} cannot be read as a folder: {error.strerror}",
             hint="expected is a folder with one folder of pictures per emotion",
         ) from error
     return [path for path in inside if not path.name.startswith((".", "__MACOSX"))]
@@ -207,7 +207,7 @@ def _report(skipped: list[tuple[str, str]], n_pictures: int) -> None:
     named = "; ".join(f"{origin} {reason}" for origin, reason in skipped[:FEW])
     if len(skipped) > max(FEW, MOST_SKIPPED * n_pictures):
         raise DataError(
-            f"{len(skipped)} of {n_pictures} pictures can not be read: {named}",
+            f"{len(skipped)} of {n_pictures} pictures cannot be read: {named}",
             hint="remove or repair these files; was the download complete?",
         )
     _log.warning("Skipped %d of %d pictures: %s", len(skipped), n_pictures, named)

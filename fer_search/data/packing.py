@@ -62,7 +62,7 @@ def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np
         The arrays by name, as read-only maps of the files.
 
     Raises:
-        DataError: If the cache folder can not be written. Whatever `make` raises passes through.
+        DataError: If the cache folder cannot be written. Whatever `make` raises passes through.
     """
     root = platformdirs.user_cache_path("fer_search") / "packed"
     folder, unfinished = root / key, root / f"{key}.part"
@@ -126,7 +126,7 @@ def _explained(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"the packed pictures can not be kept in {root}: {error}",
+            f"the packed pictures cannot be kept in {root}: {error}",
             hint="free some space there (FER2013 takes 90 MB), "
             "or set XDG_CACHE_HOME to a folder that can be written",
         ) from error

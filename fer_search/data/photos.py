@@ -40,7 +40,7 @@ def _column(table: Path) -> list[Path]:
             reader = csv.DictReader(file)
             names, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} can not be read as a CSV: {error}") from error
+        raise DataError(f"{table} cannot be read as a CSV: {error}") from error
     if _COLUMN not in names:
         raise DataError(f"{table} has no column {_COLUMN!r}, but {', '.join(names) or 'nothing'}")
     if not rows:

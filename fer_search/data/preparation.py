@@ -18,7 +18,7 @@ def prepare(search: SearchConfig) -> Splits:
     """Load, clean and split the data of a search.
 
     Raises:
-        DataError: If the data or the votes can not be had or do not make a split.
+        DataError: If the data or the votes cannot be had or do not make a split.
     """
     faces = sources.load(search.data, seed=search.seed)
     unwanted, report = {}, {}

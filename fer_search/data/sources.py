@@ -61,7 +61,7 @@ def load(data: str, *, seed: int) -> Faces:
         seed: Of the drawn faces; other sources do not depend on it.
 
     Raises:
-        DataError: If the source is unknown, can not be fetched or read, or lacks an emotion.
+        DataError: If the source is unknown, cannot be fetched or read, or lacks an emotion.
     """
     if data in SOURCES:
         return SOURCES[data](seed)

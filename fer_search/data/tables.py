@@ -34,14 +34,14 @@ def content_key(file: Path) -> str:
     """Digest the bytes of a table into 32 hexadecimal digits.
 
     Raises:
-        DataError: If it can not be opened.
+        DataError: If it cannot be opened.
     """
     try:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, _digest).hexdigest()
     except OSError as error:
         raise DataError(
-            f"{file} can not be opened: {error.strerror}", hint="check the path and its rights"
+            f"{file} cannot be opened: {error.strerror}", hint="check the path and its rights"
         ) from error
 
 

@@ -119,6 +119,6 @@ def _read(file: Path) -> dict[str, _Votes]:
         ) from error
     except OSError as error:
         raise DataError(
-            f"votes={file} can not be opened: {error.strerror}", hint="check the path"
+            f"votes={file} cannot be opened: {error.strerror}", hint="check the path"
         ) from error
     return votes

@@ -37,7 +37,7 @@ def build(augmentation: Augmentation, seed: int) -> list[Any]:
     for (kind, make), layer_seed in zip(AUGMENTATIONS.items(), seeds, strict=True):
         if strength := float(getattr(augmentation, kind)):
             layer = make(strength, name=kind, seed=int(layer_seed) % 2**31, dtype="float32")
-            # Keras lets no layer be compiled by XLA that TensorFlow can not; then JAX would run
+            # Keras lets no layer be compiled by XLA that TensorFlow cannot; then JAX would run
             # the whole model step by step.
             layer.supports_jit |= keras.backend.backend() == "jax"
             layers.append(layer)

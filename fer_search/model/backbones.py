@@ -64,7 +64,7 @@ class Backbone:
             A `keras.Model` from (B, image_size, image_size, 3), scaled, to feature maps.
 
         Raises:
-            WeightsError: If the weights can not be had, or are of another network.
+            WeightsError: If the weights cannot be had, or are of another network.
         """
         if weights == IMAGENET:
             model = self._pretrained(image_size)
@@ -154,7 +154,7 @@ def check_weights(name: str, weights: str) -> None:
         weights: `imagenet`, `none`, or the path of a weights file.
 
     Raises:
-        WeightsError: If the weights can not be had, or are of another network.
+        WeightsError: If the weights cannot be had, or are of another network.
     """
     if weights == NO_WEIGHTS:
         return

@@ -124,7 +124,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s can not be read (%s): training begins anew", self._file, error)
+            log.warning("%s cannot be read (%s): training begins anew", self._file, error)
             return None
         shapes = [array.shape for array in network]
         if facts["about"] != self._about or shapes != [tuple(v.shape) for v in model.variables]:

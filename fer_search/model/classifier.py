@@ -45,7 +45,7 @@ def build(config: TrialConfig) -> keras.Model:
         float32, not compiled. Its backbone is the layer named `config.backbone`.
 
     Raises:
-        WeightsError: If the pretrained weights can not be had, or are of another network.
+        WeightsError: If the pretrained weights cannot be had, or are of another network.
     """
     varied = augmentation.build(config.augmentation, config.seed)
     model = _network(config, weights=config.weights, varied=varied)

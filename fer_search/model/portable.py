@@ -42,7 +42,7 @@ def _strangers(node: Any) -> Iterator[str]:
 
 
 def _stranger(node: dict[str, Any]) -> str:
-    """The name of what a node stands for, if Keras alone can not make it; else nothing."""
+    """The name of what a node stands for, if Keras alone cannot make it; else nothing."""
     kind, module = node["class_name"], node.get("module") or ""
     if kind in ("__lambda__", "Lambda"):
         return "Lambda"

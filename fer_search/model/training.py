@@ -71,7 +71,7 @@ def train(
 
     Raises:
         TrialFailed: If the loss is no longer finite, or memory does not suffice.
-        WeightsError: If the pretrained weights can not be had, or are of another network.
+        WeightsError: If the pretrained weights cannot be had, or are of another network.
         DataError: If an emotion has no training pictures.
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
@@ -139,7 +139,7 @@ def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
         faces: To train on.
 
     Raises:
-        WeightsError: If the pretrained weights can not be had, or are of another network.
+        WeightsError: If the pretrained weights cannot be had, or are of another network.
     """
     start_afresh(config.seed)
     model = classifier.build(config)

@@ -73,7 +73,7 @@ class Findings:
     trials: Sequence[TrialSummary]
     """All trials."""
     importances: Mapping[str, float]
-    """By parameter; empty if they can not be told."""
+    """By parameter; empty if they cannot be told."""
     metrics: Mapping[int, Mapping[str, float]]
     """Metrics of completed trials as MLflow has them, by number of the trial."""
     curves: Sequence[EpochMetrics]

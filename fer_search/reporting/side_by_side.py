@@ -66,11 +66,11 @@ def compare(studies: Sequence[Findings]) -> Comparison:
 def _warnings(studies: Sequence[Findings]) -> Iterator[str]:
     if _differ(studies, lambda each: each.facts["test_digest"]):
         told = _told(studies, lambda each: f"{_pictures(each, 'test')} of {each.search.data}")
-        yield f"The test pictures differ, so scores on test can not be compared: {told}."
+        yield f"The test pictures differ, so scores on test cannot be compared: {told}."
     if _differ(studies, lambda each: each.facts["train_digest"]):
         told = _told(studies, lambda each: f"{_pictures(each, 'train')} of {each.search.data}")
         yield (
-            "The pictures for training and validation differ, so scores on validation can not be "
+            "The pictures for training and validation differ, so scores on validation cannot be "
             f"compared: trained on {told}."
         )
     if budget := [row for row in _settings(studies).rows if row[0] in _BUDGET]:
@@ -84,7 +84,7 @@ def _warnings(studies: Sequence[Findings]) -> Iterator[str]:
         yield "They searched different spaces."
     if _differ([each for each in studies if each.device], lambda each: each.device):
         told = _told(studies, lambda each: each.device or "not known")
-        yield f"They ran on different devices, so their times can not be compared: {told}."
+        yield f"They ran on different devices, so their times cannot be compared: {told}."
 
 
 def _differ(studies: Sequence[Findings], of: Callable[[Findings], Any]) -> bool:

@@ -97,7 +97,7 @@ def log_model(
 
     Raises:
         FileNotFoundError: If there is no `keras_file`.
-        MlflowException: If the store refuses or can not be reached.
+        MlflowException: If the store refuses or cannot be reached.
     """
     keras_file = keras_file.resolve(strict=True)
     model = _begun_model(client, run_id, experiment_id, name) or client.create_logged_model(
@@ -171,7 +171,7 @@ def load_predictor(uri: str) -> tuple[Any, str]:
         model = loaded.unwrap_python_model()
     except (MlflowException, OSError, ValueError, TypeError, ImportError) as error:
         raise StoreError(
-            f"the model {uri} can not be loaded: {str(error).strip().splitlines()[0]}",
+            f"the model {uri} cannot be loaded: {str(error).strip().splitlines()[0]}",
             hint="promote one first (-e promote), or name another one with model=models:/NAME/N",
         ) from error
     if not hasattr(model, "predict_images"):

@@ -25,7 +25,7 @@ def writing(table: Path, columns: Sequence[str]) -> Iterator[Callable[[Row], Non
         A function that adds a row.
 
     Raises:
-        OSError: If it can not be written, at once rather than at the end.
+        OSError: If it cannot be written, at once rather than at the end.
     """
     table.parent.mkdir(parents=True, exist_ok=True)
     half = table.with_name(f".{table.name}.{os.getpid()}")

@@ -45,7 +45,7 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
         search: With a `hypermodel`; `image_sizes` must be resolved, not `auto`.
 
     Raises:
-        HyperModelError: If there is no such module or name, it can not be imported, or it is
+        HyperModelError: If there is no such module or name, it cannot be imported, or it is
             something else.
     """
     where = search.hypermodel
@@ -59,7 +59,7 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
         if missing and f"{module_name}.".startswith(f"{missing}."):
             raise no_module(where, missing, Path(here)) from error
         raise HyperModelError(
-            f"hypermodel={where}: {module_name} can not be imported: {_told(error)}"
+            f"hypermodel={where}: {module_name} cannot be imported: {_told(error)}"
         ) from error
     try:
         found = getattr(module, name)
@@ -144,7 +144,7 @@ def example(search: SearchConfig) -> Any:
         raise
     except Exception as error:
         raise HyperModelError(
-            f"hypermodel={search.hypermodel} can not be built: {_told(error)}",
+            f"hypermodel={search.hypermodel} cannot be built: {_told(error)}",
             hint="it is called with KerasTuner's hp, which gives the default values first",
         ) from error
 
@@ -171,6 +171,6 @@ def _made(kind: type[keras_tuner.HyperModel], search: SearchConfig) -> keras_tun
         return kind(**{name: value for name, value in offered.items() if name in taken})
     except TypeError as error:
         raise HyperModelError(
-            f"hypermodel={search.hypermodel} can not be made: {error}",
+            f"hypermodel={search.hypermodel} cannot be made: {error}",
             hint="name an instance in your module, or a function from hp to a model",
         ) from error

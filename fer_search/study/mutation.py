@@ -34,7 +34,7 @@ _WEIGHTS = (1.0, 0.5, 0.25)
 """How likely the best trials are to be the parent, best first."""
 
 _MOST_DRAWS = 1000
-"""Until a value is taken to be the only one: floats can not tell neighbours of 2^60 apart."""
+"""Until a value is taken to be the only one: floats cannot tell neighbours of 2^60 apart."""
 
 _RANDOM = 0.1
 """Share of trials without a parent: what is far from the best stays within reach."""

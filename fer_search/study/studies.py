@@ -35,7 +35,7 @@ def open_storage(url: str) -> RDBStorage:
     """Open the database that holds studies, making its tables if it is new.
 
     Raises:
-        StoreError: If it can not be reached, written, or is of another Optuna version.
+        StoreError: If it cannot be reached, written, or is of another Optuna version.
     """
     is_sqlite = url.startswith("sqlite")
     options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
@@ -44,7 +44,7 @@ def open_storage(url: str) -> RDBStorage:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(
-            f"storage={url} can not be opened: {reason}",
+            f"storage={url} cannot be opened: {reason}",
             hint="check that the folder or server exists and that you may write there",
         ) from error
 

@@ -71,7 +71,7 @@ class Trial:
         self.since: float = lease["since"]
         """When this process took the trial."""
         self.is_new = is_new
-        """Whether it can not have a run in MLflow yet."""
+        """Whether it cannot have a run in MLflow yet."""
         self._draft = Draft(storage, study, trial_id)
         self._has_ended = False
         self.number: int = self._trial.number

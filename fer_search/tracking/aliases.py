@@ -7,7 +7,7 @@ A promotion is one write: the alias `champion`. Before it, the version is tagged
 that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
 two promotions at once, can set it right (`repair`).
 
-MLflow can not say "delete this version unless an alias points at it". So whoever deletes puts
+MLflow cannot say "delete this version unless an alias points at it". So whoever deletes puts
 `registry.REMOVING` on the logged model first and then looks for aliases, and `set_champion` moves
 the alias first and then looks for that tag: at least one of the two sees the other.
 """

@@ -1,7 +1,7 @@
 """The models that trials left in MLflow: what they take and who needs them, and how one is deleted.
 
 A deletion is five steps in this order: the mark `REMOVING`, the versions, the files, a note on the
-trial's run, the logged model itself. Versions are looked at anew before each step that can not be
+trial's run, the logged model itself. Versions are looked at anew before each step that cannot be
 taken back, so no file goes while a version needs it. A marked model is listed until the last step,
 so whoever comes after a kill goes on; see `docs/decisions/cleaning.md`.
 """
@@ -142,7 +142,7 @@ def _stored(
     try:
         size = _size(_repository(client, model.artifact_location))
     except (MlflowException, OSError, ImportError) as error:
-        held = f"its files can not be listed: {error}"
+        held = f"its files cannot be listed: {error}"
     if not is_ours:
         held = "not made by a search"
     elif tags[PARENT] in running:
@@ -190,7 +190,7 @@ def _delete_files(client: MlflowClient, model: StoredModel) -> None:
         left = repository.list_artifacts()
     except (MlflowException, OSError) as error:
         raise StoreError(
-            f"the files in {model.location} can not be deleted: {error}", hint
+            f"the files in {model.location} cannot be deleted: {error}", hint
         ) from error
     if left:
         raise StoreError(f"MLflow deletes no files in {model.location}", hint)

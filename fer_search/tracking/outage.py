@@ -31,7 +31,7 @@ _REFUSED = ("authentication failed", "access denied", "does not exist", "pg_hba.
 """Words of databases that do answer: no."""
 
 _NO_ROOM = ("disk is full", "disk i/o error")
-"""Words of SQLite: the second ones for a quota or a limit, where it can not tell more."""
+"""Words of SQLite: the second ones for a quota or a limit, where it cannot tell more."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Result = TypeVar("Result")

@@ -112,7 +112,7 @@ class StudyRun(LoggedRun):
             study: Name of the study.
             number: Of the trial.
             run_id: Of the trial's run if it is known to have one.
-            is_new: Whether the trial can not have one, so that none needs to be looked for.
+            is_new: Whether the trial cannot have one, so that none needs to be looked for.
         """
         run = self.client.get_run(run_id) if run_id else None if is_new else self._find(number)
         if run is None:

@@ -1,7 +1,7 @@
 """MLflow's store: open it, and find or make the run that a command belongs to.
 
 Runs are addressed by id everywhere in this package; there is never an active run, so threads and
-processes can not log into each other's.
+processes cannot log into each other's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def connect() -> MlflowClient:
     """Open the tracking store that the environment names, `sqlite:///mlflow.db` if it names none.
 
     Raises:
-        StoreError: If it can not be opened or reached.
+        StoreError: If it cannot be opened or reached.
     """
     uri = mlflow.get_tracking_uri()
     try:
@@ -39,7 +39,7 @@ def connect() -> MlflowClient:
         client.search_experiments(max_results=1)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         raise StoreError(
-            f"MLflow's store {uri} can not be opened: {str(error).strip().splitlines()[0]}",
+            f"MLflow's store {uri} cannot be opened: {str(error).strip().splitlines()[0]}",
             hint="check MLFLOW_TRACKING_URI and that its server runs or its folder can be written",
         ) from error
     return client

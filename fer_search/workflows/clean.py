@@ -27,7 +27,7 @@ def clean(config: CleanConfig, invocation: Invocation) -> None:
     """Show what becomes of every stored model, and delete what goes if `config.apply` says so.
 
     Raises:
-        StoreError: If there is no such study, or files can not be deleted.
+        StoreError: If there is no such study, or files cannot be deleted.
         KeyboardInterrupt: If told to stop; the next call goes on.
     """
     client = store.connect()
@@ -75,7 +75,7 @@ def _carry_out(
     """Delete what goes, unregistered models first, and take back what was begun and stays.
 
     Raises:
-        StoreError: If files can not be deleted. The first one ends all, lest a store that deletes
+        StoreError: If files cannot be deleted. The first one ends all, lest a store that deletes
             nothing loses its versions; later ones do not keep others back.
     """
     for name in {v.name for each in verdicts for v in each.model.versions if v.is_ours}:

@@ -103,7 +103,7 @@ class Contestant:
         """Make the splits of its study anew, from the study's `config.json`.
 
         Raises:
-            InputError: If the settings are gone, or the data can not be had or are others.
+            InputError: If the settings are gone, or the data cannot be had or are others.
         """
         settings = self.study_run().read_json("config.json")
         if settings is None:
@@ -128,13 +128,13 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
         The pictures, and what has to be known beside the numbers.
 
     Raises:
-        PromotionRefused: If the pictures can not be made anew, or the champion was trained on some.
+        PromotionRefused: If the pictures cannot be made anew, or the champion was trained on some.
     """
     try:
         test = candidate.splits().test
     except InputError as error:
         raise PromotionRefused(
-            f"the test pictures of {candidate} can not be had again: {error.message}",
+            f"the test pictures of {candidate} cannot be had again: {error.message}",
             hint=error.hint or "make the data of its study readable again",
         ) from error
     if champion is None:
@@ -154,7 +154,7 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
     if shared:
         raise PromotionRefused(
             f"the champion, {champion}, was trained on {shared} of the {len(test)} test pictures "
-            f"of {candidate}, so their scores can not be compared",
+            f"of {candidate}, so their scores cannot be compared",
             hint="promote a version whose study has the champion's data and split, or delete the "
             "alias `champion` in the MLflow UI to begin anew",
         )
@@ -172,7 +172,7 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
         test: The pictures.
 
     Raises:
-        PromotionRefused: If a model can not be loaded or does not fit.
+        PromotionRefused: If a model cannot be loaded or does not fit.
     """
     models, megabytes, evaluations = [], [], []
     for contestant in contestants:
@@ -181,7 +181,7 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
             evaluations.append(evaluate(model, test.images, test.labels))
         except (StoreError, store.StoreException, OSError, ValueError, TypeError) as error:
             raise PromotionRefused(
-                f"{contestant} can not be evaluated: {error}",
+                f"{contestant} cannot be evaluated: {error}",
                 hint="promote another version=…, or mend or delete this one",
             ) from error
         models.append(model)

@@ -31,8 +31,8 @@ def export(config: ExportConfig) -> None:
 
     Raises:
         StoreError: If there is no such model.
-        DataError: If `output` can not be written.
-        ExportFailed: If the model can not be converted, or a probability differs by more than
+        DataError: If `output` cannot be written.
+        ExportFailed: If the model cannot be converted, or a probability differs by more than
             `tolerance`.
     """
     client, target = store.connect(), Path(config.output)
@@ -43,7 +43,7 @@ def export(config: ExportConfig) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
-        raise DataError(f"output={target} can not be written: {error.strerror}") from error
+        raise DataError(f"output={target} cannot be written: {error.strerror}") from error
     with folder:
         predictor, run_id = load_predictor(config.model)
         images, kind = _faces(client, run_id)
@@ -75,7 +75,7 @@ def _converted(model: Any, kind: str, file: Path) -> formats.Run:
     except Exception as error:  # converters raise whatever their libraries do
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ExportFailed(
-            f"the model can not be converted to {kind}: {reason}",
+            f"the model cannot be converted to {kind}: {reason}",
             hint="try the other format",
         ) from error
 
@@ -92,5 +92,5 @@ def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
                 return images, f"validation pictures of study {settings['study']}"
             say("The data of the model's study are others now.")
     except InputError as error:
-        say(f"The pictures that the model was validated on can not be had: {error.message}")
+        say(f"The pictures that the model was validated on cannot be had: {error.message}")
     return draw(_FACES, seed=0)[0], "drawn faces"

@@ -78,7 +78,7 @@ def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
 
 
 def _splits(study: Study) -> tuple[Splits | None, str]:
-    """The pictures of a study, or why they can not be shown."""
+    """The pictures of a study, or why they cannot be shown."""
     log.info("Looking for the pictures of study %s", study.name)
     try:
         splits = prepare(study.search)

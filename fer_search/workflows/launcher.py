@@ -27,10 +27,10 @@ def launcher_of(
         search: Of which launcher, workers and the share of a GPU count.
         client: Of the tracking store, which the workers shall use.
         device: Of this machine.
-        standby: What can become the workers of this machine; what can not is dismissed.
+        standby: What can become the workers of this machine; what cannot is dismissed.
 
     Raises:
-        InputError: If Ray is asked for, and can not be imported, or there is no cluster.
+        InputError: If Ray is asked for, and cannot be imported, or there is no cluster.
     """
     if search.launcher == RAY:
         return _on_ray(
@@ -53,7 +53,7 @@ def _on_ray(search: SearchConfig, environment: dict[str, str]) -> Launcher:
         from fer_search.workflows.ray_worker import Cluster
     except ImportError as error:
         raise ConfigError(
-            f"launcher={RAY}: Ray is installed, but can not be imported: {error}",
+            f"launcher={RAY}: Ray is installed, but cannot be imported: {error}",
             hint="pip install -r requirements-ray.txt",
         ) from error
     cluster = Cluster(search.ray_address, search.trials_per_gpu, environment)

@@ -51,7 +51,7 @@ def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
         checkpoint: File for `Plan.checkpoint`.
 
     Raises:
-        HyperModelError: If a foreign HyperModel can not be found.
+        HyperModelError: If a foreign HyperModel cannot be found.
     """
     return (
         _ours(trial, search, checkpoint) if search.hypermodel == NONE else _foreign(trial, search)

@@ -1,6 +1,6 @@
 """Say which emotions the faces in pictures show, with a model of the registry.
 
-Pictures in; a table, or annotated pictures and a table out. What can not be read is a row with its
+Pictures in; a table, or annotated pictures and a table out. What cannot be read is a row with its
 `error`, and the others have their answers.
 """
 
@@ -75,7 +75,7 @@ def predict(config: PredictionConfig) -> None:
                     kinds[row["region"] or "unreadable"] += 1
                     add(row)
     except OSError as error:
-        raise DataError(f"output={table} can not be written: {error.strerror}") from error
+        raise DataError(f"output={table} cannot be written: {error.strerror}") from error
     commands.record(client, "predict", f"predict {source.name}", {"model": config.model})
     say(f"{table}: {', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())}")
 
@@ -100,7 +100,7 @@ def _opened(path: Path, finder: FaceFinder) -> _Photo:
     except DataError as error:
         return _Photo(path, error=error.message)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
-        return _Photo(path, error=f"can not be read: {getattr(error, 'strerror', error)}")
+        return _Photo(path, error=f"cannot be read: {getattr(error, 'strerror', error)}")
     return _Photo(path, picture, finder.regions(picture))
 
 
@@ -161,5 +161,5 @@ def _save(picture: Any, file: Path) -> str | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         picture.save(file)
     except (OSError, ValueError) as error:
-        return f"{file} can not be written: {getattr(error, 'strerror', None) or error}"
+        return f"{file} cannot be written: {getattr(error, 'strerror', None) or error}"
     return None

@@ -36,7 +36,7 @@ def promote(config: PromotionConfig) -> None:
     Raises:
         StoreError: If the registry has no such model or version (any more), or nothing to go back
             to.
-        PromotionRefused: If the gate says no, or the models can not be compared.
+        PromotionRefused: If the gate says no, or the models cannot be compared.
     """
     client, name = store.connect(), config.registered_model
     if not config.dry_run:

@@ -23,7 +23,7 @@ def report(config: ReportConfig) -> None:
     """Gather, write, and keep a copy with each study run.
 
     Raises:
-        ConfigError: If the file can not be written; found out before anything else is done.
+        ConfigError: If the file cannot be written; found out before anything else is done.
         StoreError: If there is no such study, or its run is not in MLflow's store.
     """
     output = _writable(config.output)
@@ -42,7 +42,7 @@ def report(config: ReportConfig) -> None:
 
 
 def _writable(name: str) -> Path:
-    """Find the file to write, and refuse one that can not be before the work is done."""
+    """Find the file to write, and refuse one that cannot be before the work is done."""
     try:
         output = Path(name).expanduser().resolve()
         if output.exists() and not output.is_file():
@@ -51,7 +51,7 @@ def _writable(name: str) -> Path:
             return output
     except (OSError, RuntimeError) as error:  # nobody's home folder is a RuntimeError
         raise ConfigError(
-            f"output={name} can not be written: {getattr(error, 'strerror', None) or error}",
+            f"output={name} cannot be written: {getattr(error, 'strerror', None) or error}",
             hint="name a file in a folder that exists and that you may write to, "
             "e.g. output=report.html",
         ) from error

@@ -1,6 +1,6 @@
 """The search: from a request to a study with its trials, its best model and its test score.
 
-Refuses what can not work, fetches and packs the data once, opens or resumes the study. `running.py`
+Refuses what cannot work, fetches and packs the data once, opens or resumes the study. `running.py`
 keeps workers at it, `finish.py` takes over when the trials are in.
 """
 
@@ -101,7 +101,7 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
 
 
 def _check_networks(settings: SearchConfig) -> None:
-    """Refuse a HyperModel that can not be built, and weights that are not there or do not fit.
+    """Refuse a HyperModel that cannot be built, and weights that are not there or do not fit.
 
     Raises:
         InputError: If one does.

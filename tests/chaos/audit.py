@@ -135,7 +135,7 @@ def _about_the_model(trial: Trial, run: Run, client: MlflowClient) -> Iterator[s
     try:
         load_keras(client, run.data.tags[MODEL_TAG])
     except Exception as error:
-        yield f"{where}: its model can not be loaded: {error!r}"
+        yield f"{where}: its model cannot be loaded: {error!r}"
 
 
 def _about_the_disk(state: Path) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _about_the_disk(state: Path) -> Iterator[str]:
         ".checkpoint*": "a half-written checkpoint",
         ".draft-*": "a half-written trial",
         "trial-*": "a trial that was not delivered",
-        "unreadable-*": "a trial that can not be read",
+        "unreadable-*": "a trial that cannot be read",
     }
     for pattern, what in kinds.items():
         for file in state.rglob(pattern):

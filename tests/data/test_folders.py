@@ -99,7 +99,7 @@ def test_pictures_in_deeper_folders_belong_to_their_emotion(
         ),
     ],
 )
-def test_a_folder_that_can_not_be_used_is_refused_by_name(
+def test_a_folder_that_cannot_be_used_is_refused_by_name(
     tmp_path: Path, write_folder: Write, spoil: Callable[[Path], object], said: str
 ) -> None:
     root = write_folder(tmp_path / "faces")
@@ -108,7 +108,7 @@ def test_a_folder_that_can_not_be_used_is_refused_by_name(
         scan(root)
 
 
-def test_pictures_that_can_not_be_read_are_named_and_left_out(
+def test_pictures_that_cannot_be_read_are_named_and_left_out(
     tmp_path: Path, write_folder: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_folder(tmp_path)
@@ -123,7 +123,7 @@ def test_pictures_that_can_not_be_read_are_named_and_left_out(
     assert list(reasons) == ["happy/1.png", "sad/x.jpg", "sad/y.jpg"]
     assert "damaged" in reasons["happy/1.png"]
     assert reasons["sad/x.jpg"] == "is not a picture"
-    assert reasons["sad/y.jpg"] == "can not be opened (No such file or directory)"
+    assert reasons["sad/y.jpg"] == "cannot be opened (No such file or directory)"
     assert "Skipped 3 of 23 pictures: happy/1.png is damaged" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_too_many_unreadable_pictures_are_an_error(tmp_path: Path, write_folder:
     root = write_folder(tmp_path)
     for i in range(6):
         (root / "angry" / f"broken{i}.jpg").touch()
-    with pytest.raises(DataError, match="6 of 27 pictures can not be read: angry/broken0"):
+    with pytest.raises(DataError, match="6 of 27 pictures cannot be read: angry/broken0"):
         read(scan(root))
 
 

@@ -107,7 +107,7 @@ assert np.array_equal(pack("key", make)["numbers"], np.arange(100_000))
     assert log.read_text() == "made\n"
 
 
-def test_a_cache_that_can_not_be_written_is_explained(
+def test_a_cache_that_cannot_be_written_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()

@@ -30,7 +30,7 @@ def test_a_csv_lists_paths_in_its_order_from_its_own_folder(tmp_path):
         ("list.csv", "file\na.png\n", "no column 'path', but file"),
         ("list.csv", "", "but nothing"),
         ("list.csv", "path\n", "no rows"),
-        ("list.csv", b"path\n\xff\xfe\x00", "can not be read"),
+        ("list.csv", b"path\n\xff\xfe\x00", "cannot be read"),
     ],
 )
 def test_what_lists_nothing_is_refused(tmp_path, name, text, said):

@@ -96,7 +96,7 @@ def test_a_picture_is_turned_upright_as_its_camera_noted() -> None:
         pytest.param(png_header(0, 48), "is", id="no_width"),
     ],
 )
-def test_what_can_not_be_read_is_refused_with_a_reason(data: bytes, reason: str) -> None:
+def test_what_cannot_be_read_is_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         decode(data)
 

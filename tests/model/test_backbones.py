@@ -127,7 +127,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["weights.txt", "."])
-def test_a_path_that_can_not_be_weights_is_refused(tmp_path, file):
+def test_a_path_that_cannot_be_weights_is_refused(tmp_path, file):
     (tmp_path / "weights.txt").write_text("nothing")
     with pytest.raises(WeightsError, match="for tiny"):
         check_weights("tiny", str(tmp_path / file))

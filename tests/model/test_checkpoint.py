@@ -172,7 +172,7 @@ def test_a_checkpoint_of_no_use_is_said_and_not_used(network, tmp_path, caplog, 
     assert ("anew" in caplog.text) == (harm != "none there")
 
 
-def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(network, tmp_path, caplog):
+def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(network, tmp_path, caplog):
     model, progress = network
     Checkpoint(tmp_path / "c.npz", {}).write(progress, model, model)
     before = (tmp_path / "c.npz").read_bytes()

@@ -148,7 +148,7 @@ def test_what_on_epoch_raises_passes_through(splits):
         train(splits, on_epoch=prune)
 
 
-def test_what_on_epoch_raises_can_not_be_swallowed(splits):
+def test_what_on_epoch_raises_cannot_be_swallowed(splits):
     def prune(_epoch):
         raise InterruptedError("pruned")
 
@@ -206,12 +206,12 @@ def test_a_fit_that_keeps_its_callbacks_to_itself_is_refused(splits):
         ),
     ],
 )
-def test_what_can_not_be_used_is_refused(build, said):
+def test_what_cannot_be_used_is_refused(build, said):
     with pytest.raises(HyperModelError, match=said):
         check(build(), "m:M")
 
 
-def test_values_that_build_what_can_not_be_stored_lose_their_trial_only(splits):
+def test_values_that_build_what_cannot_be_stored_lose_their_trial_only(splits):
     with pytest.raises(TrialFailed, match="Stranger") as failure:
         train(splits, build=lambda: tutorial(extra=[Stranger()]))
     assert failure.value.kind == "hypermodel"

@@ -49,13 +49,13 @@ def test_the_same_model_is_not_ahead_of_itself(whole):
         pytest.param({"facts": {"space": "0"}}, "They searched different spaces.", id="space"),
         pytest.param(
             {"environment": {"device": "a brain"}},
-            "They ran on different devices, so their times can not be compared: "
+            "They ran on different devices, so their times cannot be compared: "
             "an engine (whole), a brain (other).",
             id="device",
         ),
         pytest.param(
             {"facts": {"train_digest": "0"}},
-            "The pictures for training and validation differ, so scores on validation can not be "
+            "The pictures for training and validation differ, so scores on validation cannot be "
             "compared: trained on 336 of synthetic (whole), 336 of synthetic (other).",
             id="train",
         ),
@@ -70,7 +70,7 @@ def test_other_test_pictures_forbid_a_comparison_on_them(whole):
     elsewhere = other(whole, facts=whole.facts | {"test_digest": "0"}, data={})
     comparison = compare([whole, elsewhere])
     assert comparison.warnings == [
-        "The test pictures differ, so scores on test can not be compared: "
+        "The test pictures differ, so scores on test cannot be compared: "
         "42 of synthetic (whole), an unknown number of synthetic (other)."
     ]
     assert (comparison.gains, comparison.f1) == (None, None)

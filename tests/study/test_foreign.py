@@ -72,7 +72,7 @@ def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
         ("nowhere.at:All", "there is no module nowhere"),
         ("someones:Missing", "someones has no Missing"),
         ("someones:number", "is of type int"),
-        ("someones:Greedy", "can not be made: .*appetite"),
+        ("someones:Greedy", "cannot be made: .*appetite"),
     ],
 )
 def test_what_is_no_hypermodel_is_refused(name, said):
@@ -115,10 +115,10 @@ def test_a_model_without_an_input_takes_the_size_of_the_search():
         ("def build(hp)\n", r"SyntaxError: expected ':' \(broken.py, line 1\)"),
     ],
 )
-def test_a_module_that_can_not_be_imported_says_in_which_line(own_home, text, said):
+def test_a_module_that_cannot_be_imported_says_in_which_line(own_home, text, said):
     (own_home / "broken.py").write_text(text)
     sys.modules.pop("broken", None)
-    with pytest.raises(HyperModelError, match=f"broken can not be imported: .*{said}"):
+    with pytest.raises(HyperModelError, match=f"broken cannot be imported: .*{said}"):
         foreign.find(search("broken:build"))
 
 

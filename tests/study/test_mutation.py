@@ -223,5 +223,5 @@ def test_without_good_points_the_first_trials_are_random():
         (IntDistribution(3, 3), 3),
     ],
 )
-def test_what_can_not_change_stays(spread, value):
+def test_what_cannot_change_stays(spread, value):
     assert mutation._mutated(value, spread, np.random.default_rng(0)) == value

@@ -546,8 +546,8 @@ def test_a_foreign_study_is_refused():
 @pytest.mark.parametrize(
     "url", ["sqlite:////dev/null/o.db", "postgresql+nodriver://h/d", "mysql://h/d"]
 )
-def test_a_storage_that_can_not_be_opened_is_refused(url):
-    with pytest.raises(StoreError, match="can not be opened"):
+def test_a_storage_that_cannot_be_opened_is_refused(url):
+    with pytest.raises(StoreError, match="cannot be opened"):
         open_storage(url)
 
 

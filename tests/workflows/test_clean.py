@@ -1,4 +1,4 @@
-"""Cleaning on real stores: what goes, what can not go, and what the store says about it."""
+"""Cleaning on real stores: what goes, what cannot go, and what the store says about it."""
 
 import contextlib
 import os
@@ -203,7 +203,7 @@ def mlflow_gc(monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
-def test_mlflow_gc_deletes_files_under_a_live_alias_and_clean_can_not(client, mlflow_gc):
+def test_mlflow_gc_deletes_files_under_a_live_alias_and_clean_cannot(client, mlflow_gc):
     champion = stored(client)[2]
     assert (
         models.delete(client, champion, versions=True, why="x") == f"{NAME} version 3 is champion"
@@ -330,7 +330,7 @@ def refuses(self, path=None):
 @pytest.mark.parametrize(
     ("delete_artifacts", "said"),
     [
-        pytest.param(refuses, "can not be deleted: Not implemented yet", id="refuses"),
+        pytest.param(refuses, "cannot be deleted: Not implemented yet", id="refuses"),
         pytest.param(lambda self, path=None: None, "MLflow deletes no files", id="does_nothing"),
     ],
 )
@@ -346,7 +346,7 @@ def test_a_store_that_does_not_delete_files_is_named(client, monkeypatch, delete
 
 
 @pytest.mark.parametrize("trial", [1, 3])
-def test_a_model_that_can_not_be_deleted_keeps_no_other_one_back(client, monkeypatch, trial):
+def test_a_model_that_cannot_be_deleted_keeps_no_other_one_back(client, monkeypatch, trial):
     real, bad = LocalArtifactRepository.delete_artifacts, stored(client)[trial].model_id
 
     def delete_artifacts(self, path=None):

@@ -43,13 +43,13 @@ def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch):
 
 
 def test_a_missing_model_and_an_unwritable_output_are_refused(model, tmp_path):
-    with pytest.raises(StoreError, match="can not be loaded"):
+    with pytest.raises(StoreError, match="cannot be loaded"):
         export(ExportConfig(output=str(tmp_path / "m.onnx"), model="models:/none/1"))
-    with pytest.raises(DataError, match="can not be written"):
+    with pytest.raises(DataError, match="cannot be written"):
         export(ExportConfig(output="/dev/null/m.onnx", model=model))
 
 
-def test_a_network_that_a_converter_can_not_take_is_refused_in_its_words(
+def test_a_network_that_a_converter_cannot_take_is_refused_in_its_words(
     model, tmp_path, monkeypatch
 ):
     def unable(self, file, **_):

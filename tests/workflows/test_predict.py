@@ -86,7 +86,7 @@ def test_a_csv_of_paths_in_batches_keeps_its_order(asked, photos, tmp_path, monk
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [row["path"] for row in rows] == [str(photos / name) for name in names]
     assert [row["error"] and row["error"][:15] for row in rows] == [
-        None, "can not be read", None, None, "can not be read",
+        None, "cannot be read", None, None, "cannot be read",
     ]  # fmt: skip
     assert rows[0] == rows[3]
 
@@ -139,21 +139,21 @@ def test_pictures_of_the_same_name_are_annotated_side_by_side(asked, photos, tmp
     assert len(list((tmp_path / "seen").rglob("*.png"))) == len(listed)
 
 
-def test_an_annotated_picture_that_can_not_be_written_costs_a_row(asked, photos, tmp_path):
+def test_an_annotated_picture_that_cannot_be_written_costs_a_row(asked, photos, tmp_path):
     (tmp_path / "seen" / "face.jpg.png").mkdir(parents=True)
     asked(input=str(photos), output=str(tmp_path / "seen"))
     rows = csv.DictReader((tmp_path / "seen" / "predictions.csv").read_text().splitlines())
     errors = {row["path"].removeprefix(f"{photos}/"): row["error"] for row in rows}
-    assert "face.jpg.png can not be written" in errors.pop("face.jpg")
+    assert "face.jpg.png cannot be written" in errors.pop("face.jpg")
     assert errors.pop("broken.jpg")
     assert not any(errors.values())
 
 
 def test_what_stops_leaves_the_earlier_table_and_nothing_half(asked, photos, tmp_path):
     (tmp_path / "out.csv").write_text("an earlier one")
-    with pytest.raises(StoreError, match="can not be loaded"):
+    with pytest.raises(StoreError, match="cannot be loaded"):
         asked(input=str(photos), output=str(tmp_path / "out.csv"), model="models:/nobody/1")
-    with pytest.raises(StoreError, match="can not be loaded"):
+    with pytest.raises(StoreError, match="cannot be loaded"):
         asked(input=str(photos), output=str(tmp_path / "new.csv"), model="models:/nobody/1")
     assert (tmp_path / "out.csv").read_text() == "an earlier one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "photos"]
@@ -173,7 +173,7 @@ def test_nothing_that_is_read_is_overwritten(asked, photos, tmp_path, output):
     ("values", "error", "said"),
     [
         ({"input": "nowhere"}, DataError, "no such file or folder"),
-        ({"output": "/dev/null/out.csv"}, DataError, "can not be written"),
+        ({"output": "/dev/null/out.csv"}, DataError, "cannot be written"),
         ({"output": "faces.xlsx"}, DataError, "neither .csv nor .json"),
         ({"model": "models:/nobody@champion"}, StoreError, "promote one first"),
     ],

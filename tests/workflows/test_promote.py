@@ -223,7 +223,7 @@ def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_pat
     csv = world[0] / "faces.csv"
     shutil.move(csv, tmp_path / "kept.csv")
     try:
-        with pytest.raises(PromotionRefused, match="can not be had again"):
+        with pytest.raises(PromotionRefused, match="cannot be had again"):
             promote(PromotionConfig(registered_model=name, version=1))
         shutil.copy(world[0] / "other.csv", csv)
         with pytest.raises(PromotionRefused, match="digest"):

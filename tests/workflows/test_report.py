@@ -215,8 +215,8 @@ def test_an_unknown_study_is_refused_with_those_that_are_there(world, tmp_path):
 @pytest.mark.parametrize(
     "output", ["nowhere/report.html", ".", "file/report.html", "/dev/null", "~nobody123/r.html"]
 )
-def test_a_file_that_can_not_be_written_is_refused_before_anything_is_done(tmp_path, output):
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path, output):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"(?s)can not be written.*name a file"):
+    with pytest.raises(ConfigError, match=r"(?s)cannot be written.*name a file"):
         report(ReportConfig(study="s", storage=f"sqlite:///{tmp_path}/new.db", output=output))
     assert not (tmp_path / "new.db").exists()

@@ -113,7 +113,7 @@ def test_a_start_that_breaks_off_leaves_none_behind(monkeypatch, error):
 
     monkeypatch.setattr(standby, "_start", start)
     with contextlib.suppress(KeyboardInterrupt), Standby([{}, {}]):
-        assert error is OSError, "what can not be had is not missed, but a stop is heeded"
+        assert error is OSError, "what cannot be had is not missed, but a stop is heeded"
         assert begun[0].poll() is None
     assert begun[0].poll() == -signal.SIGKILL
 
