@@ -22,7 +22,7 @@ from fer_search.trials import TrialSummary
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """One store for all tests here: making its tables takes seconds."""
+    """One store for all tests here: creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
 
 
@@ -66,6 +66,16 @@ def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
     logged = client.get_run(run.info.run_id)
     assert logged.data.params == {"trials": "'3'", "epochs": "2"}
     assert logged.info.run_name == "s"
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
+def test_an_experiment_that_is_gone_is_refused(client, monkeypatch, variable):
+    number = client.create_experiment("old")
+    client.delete_experiment(number)
+    monkeypatch.setenv(variable, "old" if variable.endswith("NAME") else number)
+    with pytest.raises(StoreError, match="cannot be made in sqlite") as refusal:
+        store.begin_run(client, "s", {})
+    assert refusal.value.hint == "check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME"
 
 
 def test_system_metrics_are_sampled_while_the_context_lasts(study_run, monkeypatch):
@@ -155,7 +165,7 @@ def test_epochs_are_logged_once_however_often_they_are_trained(client, study_run
     run.log_epochs([epoch(1)])
     run.log_epochs([epoch(2)])
     again = study_run.trial_run("s", 5, run.run_id)
-    again.log_epochs([epoch(number) for number in range(1, 131)])  # MLflow takes 1,000 at a time
+    again.log_epochs([epoch(number) for number in range(1, 131)])  # MLflow accepts 1,000 at a time
     history = client.get_metric_history(run.run_id, "epoch/val_macro_f1")
     assert [metric.step for metric in history] == list(range(1, 131))
     assert run.began < history[0].timestamp / 1000 <= time.time()
@@ -311,7 +321,7 @@ def test_two_promotions_at_once_leave_one_champion_and_the_one_before(client, st
 
 
 def test_a_champion_that_was_not_beaten_is_not_replaced(client, study_run):
-    """Two promotions that overlap: the second was compared with the champion before the first."""
+    """Two promotions overlap: the second was compared with the champion before the first one."""
     first, second, third = (version_of(client, study_run, "late", n)[1] for n in (1, 2, 3))
     aliases.set_champion(client, "late", first, "")
     aliases.set_champion(client, "late", second, first)

@@ -48,15 +48,16 @@ def connect() -> MlflowClient:
 def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) -> Run:
     """Adopt the run that `mlflow run` opened for this process, or make one.
 
-    The run's id leaves the environment, so that no child process adopts it a second time.
+    The run's id is removed from the environment, so that no child process adopts it again.
 
     Args:
-        client: Of the tracking store.
-        name: What the tracking UI calls the run.
-        parameters: Logged where `mlflow run` has not logged them already.
+        client: Client of the tracking store.
+        name: Name of the run in the tracking UI.
+        parameters: Parameters to log, unless `mlflow run` has logged them already.
 
     Raises:
-        StoreError: If the environment names a run that this store does not hold.
+        StoreError: If the environment names a run that this store does not hold, or an experiment
+            that is not there or deleted.
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     try:
@@ -66,6 +67,11 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
             client.update_run(run_id, status="RUNNING", name=name)
             run = client.get_run(run_id)
     except MlflowException as error:
+        if run_id is None:
+            raise StoreError(
+                f"a run cannot be made in {client.tracking_uri}: {error.message}",
+                hint="check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME",
+            ) from error
         raise StoreError(
             f"run {run_id} is not in {client.tracking_uri}",
             hint="give MLFLOW_TRACKING_URI as an absolute address, or leave it unset",
@@ -83,7 +89,7 @@ def has_run_to_adopt() -> bool:
 
 
 def holds(client: MlflowClient, run_id: str) -> bool:
-    """Tell whether the store has this run, not deleted."""
+    """Tell whether the store has this run and it is not deleted."""
     try:
         return bool(client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
@@ -91,10 +97,10 @@ def holds(client: MlflowClient, run_id: str) -> bool:
 
 
 def every(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Go through all results of a search, page by page.
+    """Iterate over all results of a search, page by page.
 
     Args:
-        search: From the token of a page, None for the first one, to MLflow's page.
+        search: Returns MLflow's page for a token, which is None for the first page.
     """
     token = None
     while True:
@@ -112,13 +118,13 @@ def address(client: MlflowClient) -> str:
 
 
 def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
-    """Let the UI open an experiment of unknown kind with its runs, not with its GenAI pages."""
+    """Make the UI open an experiment of unknown kind on its runs, not on its GenAI pages."""
     if _KIND not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
 
 
 def _experiment(client: MlflowClient) -> str:
-    """The experiment that the environment names, by MLflow's own variables."""
+    """Find or create the experiment that MLflow's own environment variables name."""
     if "MLFLOW_EXPERIMENT_ID" in os.environ:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
