@@ -1,10 +1,10 @@
-"""What lies between the last epoch of a trial and the first step of the next one.
+"""Time from the last epoch of a trial to the first step of the next one, part by part.
 
     python -m benchmarks.between [--quick] [--json FILE] [--weights FILE]
 
-One process trains, stores and logs VGG16 trials one after the other as a worker does, with figures,
-models and versions. Deliveries are made by a thread while the next trial trains. The first trial,
-which fills caches, does not count.
+One process trains, stores and logs VGG16 trials one after another as a worker does, with figures,
+models and versions. A thread delivers each trial while the next one trains. The first gap, in which
+caches fill, does not count.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ PARTS: dict[str, tuple[Any, str]] = {
     "its parameters": (worker, "plan"),
     "its network": (training, "fresh_network"),
 }
-"""What is done, in order, and the function that does it."""
+"""Parts of a gap, in order, and the function that does each."""
 FIRST_STEP, REST, ALL = "its first step, with compiling", "all else", "between two trials"
 BESIDE = "beside it: figures, model and version"
 
 
 def main() -> None:
-    """Print seconds, medians over the trials."""
+    """Print median seconds over the gaps."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),
@@ -92,7 +92,7 @@ class _Clock:
         self._has_stepped = False
 
     def timed(self, name: str, function: Any) -> Any:
-        """Time a part."""
+        """Wrap the function of a part to time it."""
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ class _Clock:
         return call
 
     def epoch(self, function: Any) -> Any:
-        """Hear of an epoch."""
+        """Wrap the function of an epoch to note its beginning and end."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self._epoch_began = time.perf_counter()
@@ -116,7 +116,7 @@ class _Clock:
         return call
 
     def batch(self, _epoch: int, _batch: int, _n_batches: int) -> None:
-        """Hear of a batch; the first one of a trial ends a gap."""
+        """Note a batch; the first one of a trial ends a gap."""
         if self._has_stepped:
             return
         self._has_stepped = True
@@ -129,7 +129,7 @@ class _Clock:
 
 
 def _gaps(search: SearchConfig) -> list[dict[str, float]]:
-    """Train as a worker does, and look at all gaps but the first."""
+    """Train as a worker does, and return all gaps but the first."""
     clock, beside = _Clock(), list[float]()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -159,7 +159,7 @@ def _measured(function: Any, into: list[float]) -> Any:
 
 
 def _work(search: SearchConfig) -> None:
-    """A study in the working directory, and a worker of it."""
+    """Create a study in the working directory, and run a worker on it."""
     runtime.configure()
     splits = prepare(search)
     store.mlflow.set_tracking_uri("sqlite:///mlflow.db")

@@ -1,12 +1,12 @@
-"""What products of matrices save where oneDNN is slow, layer by layer and in whole steps.
+"""What matrix products save where oneDNN is slow, layer by layer and in whole steps.
 
     python -m benchmarks.convolutions [--quick] [--json FILE]
     python -m benchmarks.convolutions --train 3 --weights FILE
 
-Each layer, with both its gradients, and each step is measured both ways in turn. For TensorFlow on
-a CPU; on another processor it tells whether `model/convolutions.py` pays there.
-`ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` before it takes AMX away. `--train` trains the same trials
-both ways instead, and tells their scores.
+Each layer, with both its gradients, and each step is measured both ways in turn, with TensorFlow on
+a CPU. On another processor, this shows whether `model/convolutions.py` pays off there. Prefix the
+command with `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` to disable AMX. `--train` instead trains the same
+trials both ways and prints their scores.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ LAYERS = [
     (3, 8, 256, 256), (3, 8, 512, 512), (1, 2, 512, 2048), (1, 3, 1024, 256), (1, 6, 128, 512),
     (1, 12, 64, 256),
 ]  # fmt: skip
-"""Side of the kernel, side of the maps in pixels, channels before and after."""
+"""Kernel side, side of the feature maps in pixels, input and output channels."""
 
 
 def main() -> None:
-    """Print milliseconds of layers and of steps; the ratios are oneDNN's to the products'."""
+    """Print milliseconds of layers and of steps; a ratio is oneDNN's time to the product's."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--precision", default="mixed_bfloat16"),
@@ -100,13 +100,13 @@ def _compare_scores(options: argparse.Namespace) -> None:
 
 
 def _convolutions(*, is_product: bool) -> Any:
-    """Networks that are built meanwhile compute in this way."""
+    """Build networks with matrix products, or without, while the context is open."""
     ways = convolutions.as_products if is_product else lambda _model: None
     return mock.patch.object(backbones, "as_products", ways)
 
 
 def _timed(contenders: dict[str, Callable[[], Any]], turns: int) -> list[float]:
-    """Median milliseconds of each, and the ratio."""
+    """Return the median milliseconds of both contenders, and their ratio."""
 
     def milliseconds(call: Callable[[], Any]) -> float:
         began = time.perf_counter()
@@ -156,7 +156,7 @@ def _product(maps: Any, kernel: Any) -> Any:
 
 
 def _step(backbone: str, *, is_product: bool) -> Callable[[], Any]:
-    """A step of all stages on one batch in memory."""
+    """Make a training step of all stages on one batch in memory."""
     config = TrialConfig(backbone=backbone)
     with _convolutions(is_product=is_product):
         model = classifier.build(config)

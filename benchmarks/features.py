@@ -1,10 +1,10 @@
-"""Epochs in which frozen stages are not computed again, beside epochs that compute everything.
+"""Epochs that reuse the features of frozen stages, against epochs that compute everything.
 
     python -m benchmarks.features [--quick] [--json FILE] [--weights FILE]
 
 Trains VGG16 at depths 0 and 1 both ways, seed by seed and in turn. An epoch's seconds include its
-validation. The first epochs compute features and are as slow as ever; `speedup` is of those after
-them, `trial` of all from data in memory to the score of the stored model.
+validation. The first epochs compute the features and are no faster; `speedup` is that of the later
+ones, `trial` that of a whole trial, from data in memory to the score of the stored model.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _trained(config: TrialConfig, splits: Splits, *, is_kept: bool) -> tuple[list[float], float]:
-    """Train with features kept or not; the time at which each epoch ended, and the score."""
+    """Train with or without kept features; return when each epoch ended, and the score."""
     deepest, heard = features.DEEPEST, list[EpochMetrics]()
     features.DEEPEST = deepest if is_kept else -1
     try:

@@ -1,13 +1,13 @@
-"""What a GPU makes of it: pictures a second, share of the chip's peak, trials side by side.
+"""Training on a GPU: pictures per second, share of the chip's peak, concurrent trials.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu [--quick] [--json FILE] [--sizes 48,96,128]
 
-`ours` is `train` as trials run it, with augmentation, weights and metrics, and without the first
-call of an epoch, validation and checkpoints; `native_torch` is PyTorch by hand on one batch in
-memory, with channels_last, autocast, torch.compile and CUDA graphs. `in two` is what two trials at
-once on the same device come to together. Then a trial of 20 epochs is split into training and the
-rest, and last comes a search as a person would start it, 50 trials of at most 20 epochs; `--only
-rates,trial` leaves parts out. It runs on a CPU, too, where small sizes show that it works.
+`ours` is `train` as trials run it, with augmentation, weights and metrics, not counting the first
+call of an epoch, validation and checkpoints; `native_torch` is hand-written PyTorch on one batch in
+memory, with channels_last, autocast, torch.compile and CUDA graphs. `in two` is the total of two
+trials at once on the same device. Then the time of a trial of 20 epochs is split into training and
+the rest, and finally a search runs as a user would start it, with 50 trials of at most 20 epochs;
+`--only rates,trial` skips parts. It also runs on a CPU, where small sizes show that it works.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from fer_search.trial_config import TrialConfig
 PARTS = ("rates", "trial", "search")
 ROOT = Path(__file__).parents[1]
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-"""Dense bfloat16 operations a second, from NVIDIA's data sheets of the largest version."""
+"""Dense bfloat16 operations per second of the largest version, from NVIDIA's data sheets."""
 
 
 def main() -> None:
-    """Print a row for each backbone and size, and a split trial."""
+    """Print a row for each backbone and size, a trial split into parts, and a search."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),
@@ -74,7 +74,7 @@ def main() -> None:
             print(rows[-1], flush=True)
             place = f"gpu.{task.backbone}.{task.image_size}"
             numbers |= {f"{place}.{name}": value for name, value in row.items()}
-            measure.keep(numbers, options.json)  # a row takes minutes, and GPUs are taken away
+            measure.keep(numbers, options.json)  # a row takes minutes, and a GPU may be reclaimed
         shown = measure.table(["images/s", *row], rows)
         measure.close("On this device", shown, numbers, options.json)
     if "trial" in parts:
@@ -108,7 +108,7 @@ def main() -> None:
 def _rates(task: Task, turns: int) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         loops = [stack.enter_context(Loop(name, task)) for name in ("ours", "native_torch", "ours")]
-        for loop in loops:  # they compile one after the other, for they time kernels as they do
+        for loop in loops:  # one after another, because compiling times kernels
             print(f"{task.backbone}, {task.image_size} px: {loop.rate():.0f}/s so far", flush=True)
         ours, torch, another = loops
         rates = measure.in_turn({"ours": ours.rate, "native_torch": torch.rate}, turns)
@@ -128,7 +128,7 @@ def _rates(task: Task, turns: int) -> dict[str, float]:
 
 
 def _trial(task: Task, epochs: int) -> dict[str, float]:
-    """Seconds of a trial: in its batches, and in all else from data in memory to the result."""
+    """Time a trial from data in memory to the result: seconds in its batches, and in the rest."""
     splits = prepare(SearchConfig(data=task.data, limit=task.limit))
     config = TrialConfig(
         backbone=task.backbone, image_size=task.image_size, batch_size=task.batch_size,
@@ -145,7 +145,7 @@ def _trial(task: Task, epochs: int) -> dict[str, float]:
 
 
 def _search(**settings: Any) -> float:
-    """Seconds from the command to the test score."""
+    """Run a search, and return the seconds from the command to the test score."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         measure.alone(
@@ -154,13 +154,13 @@ def _search(**settings: Any) -> float:
             PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db",
             XDG_STATE_HOME=folder,
-            XDG_CACHE_HOME=folder,  # programs that were compiled before would make it faster
+            XDG_CACHE_HOME=folder,  # no programs compiled earlier
         )  # fmt: skip
     return time.perf_counter() - began
 
 
 def _operations(task: Task) -> float:
-    """Multiplications and additions to train on one picture: three times the forward pass."""
+    """Count the multiplications and additions to train on a picture: three forward passes."""
     model = classifier.build(TrialConfig(backbone=task.backbone, image_size=task.image_size))
     forward = 0.0
     for layer in model.get_layer(task.backbone).layers:
@@ -171,7 +171,7 @@ def _operations(task: Task) -> float:
 
 
 def _peak() -> float:
-    """Operations a second of this chip, NaN if it is not in the table."""
+    """Return this chip's peak operations per second, NaN if it is not in the table."""
     words = re.findall(r"\w+", runtime.configure().name)
     return next((peak for chip, peak in PEAKS.items() if chip in words), float("nan"))
 

@@ -1,4 +1,4 @@
-"""What all benchmarks share: options, turns, ratios, the machine, a table and a JSON file."""
+"""Shared code of the benchmarks: options, turns, ratios, the machine, a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fer_search.config import AUTO
 
 
 def options(doc: str | None, *more: Callable[[argparse.ArgumentParser], Any]) -> argparse.Namespace:
-    """Read the command line: `--quick`, `--json`, and what a benchmark adds.
+    """Parse the command line: `--quick`, `--json`, and the benchmark's own options.
 
     Args:
         doc: Docstring of the benchmark; its first line is the description.
-        *more: Functions that add an argument each.
+        *more: Functions that each add an argument.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, at most 15 minutes")
@@ -34,10 +34,10 @@ def options(doc: str | None, *more: Callable[[argparse.ArgumentParser], Any]) ->
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
-    """Measure A B A B …, so that a slow minute of the machine meets all of them.
+    """Measure A B A B …, so that a slow minute of the machine affects all contenders.
 
     Args:
-        contenders: Name to a measurement.
+        contenders: Functions that measure once, by name.
         turns: How often each is measured.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
@@ -48,12 +48,12 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], turns: int) -> dict[s
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> float:
-    """Median ratio of two that were measured in turn; pairs of one turn are neighbours in time."""
+    """Return the median ratio of measurements in turn; each pair is close together in time."""
     return statistics.median(a / b for a, b in zip(of, to, strict=True))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown; numbers to three digits."""
+    """Format a Markdown table; floats with three significant digits."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
@@ -69,19 +69,19 @@ def close(
     """Print a benchmark's table under the machine's name, and write its numbers.
 
     Args:
-        title: Of the benchmark.
-        shown: What to print.
-        numbers: By flat names; written to `file` together with those of other benchmarks in it.
-            What was never reached, infinite, becomes null.
-        file: None to write nothing.
-        precision: That was asked for.
+        title: Title of the benchmark.
+        shown: The table to print.
+        numbers: Numbers by flat name, merged with those already in `file`. Infinite ones, which
+            were never reached, become null.
+        file: The JSON file, or None to write nothing.
+        precision: The requested precision.
     """
     print(f"\n{title}, {datetime.date.today()}: {machine(precision)}\n\n{shown}", flush=True)
     keep(numbers, file)
 
 
 def keep(numbers: Mapping[str, float], file: Path | None) -> None:
-    """Write numbers as `close` does, before the benchmark has ended."""
+    """Write numbers as `close` does, even before the benchmark has ended."""
     if file:
         before = json.loads(file.read_text()) if file.is_file() else {}
         known = {name: each if math.isfinite(each) else None for name, each in numbers.items()}
@@ -89,7 +89,7 @@ def keep(numbers: Mapping[str, float], file: Path | None) -> None:
 
 
 def machine(precision: str = AUTO) -> str:
-    """Name what this process computes with."""
+    """Describe the device, packages and commit of this process."""
     device = runtime.configure(precision)
     versions = runtime.environment(device)
     packages = [f"{name} {versions['packages'][name]}" for name in (device.backend, "keras")]
@@ -101,10 +101,10 @@ def machine(precision: str = AUTO) -> str:
 
 
 def alone(command: Sequence[str], **environment: str) -> str:
-    """Run a part of a benchmark in a process of its own and give what it printed.
+    """Run a part of a benchmark in its own process and return what it printed.
 
     Raises:
-        RuntimeError: If it fails, with what it said.
+        RuntimeError: If it fails, with its error output.
     """
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=False
@@ -115,7 +115,7 @@ def alone(command: Sequence[str], **environment: str) -> str:
 
 
 def absolute(value: str) -> str:
-    """A path for work that is done elsewhere; the names of sources stay as they are."""
+    """Make a path absolute, for work in another folder; names of sources stay as they are."""
     return str(Path(value).resolve()) if Path(value).exists() else value
 
 

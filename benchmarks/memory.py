@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory [--quick] [--json FILE]
 
-One process trains, stores and logs trials one after the other as a worker does, with figures and
-models. The first five fill caches; what counts is how much more it holds after the last.
+One process trains, stores and logs trials one after another as a worker does, with figures and
+models. The first five fill caches; what counts is the growth from then to the last trial.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fer_search.workflows.delivery_thread import DeliveryThread
 from fer_search.workflows.worker import run_trial
 
 WARM = 5
-"""Trials after which caches are full."""
+"""Number of trials after which caches are full."""
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     )
     trials = min(options.trials, 20) if options.quick else options.trials
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        os.environ["XDG_STATE_HOME"] = folder  # for finished trials until they are stored
+        os.environ["XDG_STATE_HOME"] = folder  # where finished trials wait to be stored
         held = _held(trials, options.backbones)
     growth = held[-1] - held[min(WARM, trials) - 1]
     shown = sorted({1, *range(WARM, trials, 10), trials})
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _held(trials: int, backbones: str) -> list[float]:
-    """Megabytes after each trial."""
+    """Return the megabytes held after each trial."""
     search = SearchConfig(
         study="memory", trials=trials, data="synthetic", limit=70, epochs=1, image_sizes="48",
         weights="none", backbones=backbones, sampler="random", pruner="none", register="none",

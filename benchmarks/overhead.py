@@ -1,16 +1,16 @@
-"""What a trial costs beside its training: suggest, open a run, five epochs of metrics, end it.
+"""What a trial costs besides training: suggest, open a run, log five epochs, end it.
 
     python -m benchmarks.overhead [--quick] [--json FILE]
 
-Nothing is trained, no figure and no model is stored. The others are what people would use instead,
-each as its documentation has it, on the same space and with the same metrics, one trial at a time:
+Nothing is trained, and no figure or model is stored. The others are the alternatives, each used as
+its documentation shows, on the same space and with the same metrics, one trial at a time:
 
     optuna      Optuna, TPE, and optuna-integration's MLflowCallback with track_in_mlflow
-    storage     Optuna, TPE, on MLflow's own MlflowStorage, which is study and tracking in one
-    keras_tuner KerasTuner's BayesianOptimization with a run of MLflow for each trial
+    storage     Optuna, TPE, on MLflow's own MlflowStorage, which holds both study and runs
+    keras_tuner KerasTuner's BayesianOptimization with an MLflow run for each trial
     ray_tune    Ray Tune with OptunaSearch and its MLflowLoggerCallback
 
-Needs requirements-benchmarks.txt. Each contender runs in a process and folder of its own, against
+Needs requirements-benchmarks.txt. Each contender runs in its own process and folder, against
 SQLite and against an MLflow server on this machine.
 """
 
@@ -36,7 +36,7 @@ STORES = ("sqlite", "server")
 
 
 def main() -> None:
-    """Print seconds for each trial at the tenth and at the last one."""
+    """Print the seconds per trial around the tenth trial and over the last ten."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--trials", type=int, default=300),
@@ -49,14 +49,14 @@ def main() -> None:
         for contender in options.only.split(","):
             with tempfile.TemporaryDirectory() as folder, _store(store, Path(folder)) as uri:
                 times = _times(contender, uri, folder, options.trials, seconds)
-            at_10, at_end = _median(times[5:15]), _median(times[-10:])  # trials 6 to 15, the last
+            at_10, at_end = _median(times[5:15]), _median(times[-10:])  # trials 6 to 15; last ten
             growth = at_end / at_10
             rows.append([contender, store, len(times), at_10, at_end, growth])
             prefix = "overhead." if contender == "ours" else f"overhead.{contender}."
             of_store = {"seconds_at_10": at_10}
             if len(times) == options.trials:
                 of_store[f"growth_{options.trials}"] = growth
-            for name, value in of_store.items():  # of two stores the worse
+            for name, value in of_store.items():  # the worse of the two stores
                 numbers[prefix + name] = max(value, numbers.get(prefix + name, 0.0))
             print(rows[-1], flush=True)
     head = ["", "store", "trials", "s at trial 10", "s at the last", "growth"]
@@ -76,7 +76,7 @@ def _median(values: list[float]) -> float:
 
 @contextlib.contextmanager
 def _store(kind: str, folder: Path) -> Iterator[str]:
-    """A tracking store in a folder: a database, or a server before one."""
+    """Provide a tracking store in a folder: a database, or a server in front of one."""
     uri = f"sqlite:///{folder}/mlflow.db"
     if kind == "sqlite":
         yield uri
@@ -93,7 +93,7 @@ def _store(kind: str, folder: Path) -> Iterator[str]:
             _wait_for(f"{address}/health")
             time.sleep(
                 20
-            )  # its own processes are still starting, at the expense of the first trials
+            )  # its processes are still starting, which would slow down the first trials
             yield address
         finally:
             os.killpg(server.pid, 15)

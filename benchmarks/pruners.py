@@ -1,12 +1,12 @@
-"""Which pruner finds most in the same time, on real learning curves.
+"""Which pruner finds the best score in the same time, on real learning curves.
 
     python -m benchmarks.pruners --weights FILE [--keep FILE] [--json FILE]
     python -m benchmarks.pruners --quick [--keep FILE] [--json FILE]
 
-Trials as our sampler proposes them, the known-good ones first, are trained to their end; `--keep`
-writes down their curves, and the same command goes on from there. Then every pruner meets the same
-trials in many random orders, and stops them where it likes: an epoch that it saves is saved, and a
-score that it did not wait for is lost. `--quick` trains the miniature network.
+Trials proposed by our sampler, the known-good ones first, are trained to the end; `--keep` saves
+their curves, so that the same command can continue. Then every pruner sees the same trials in many
+random orders and stops those it chooses: it saves their remaining epochs and misses the scores that
+they would have reached. `--quick` trains the miniature network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fer_search.study.samplers import PRUNERS, PerTrialSampler, trial_seed
 from fer_search.study.space import known_good, suggest
 
 CHECKED = (0.1, 0.2, 0.3, 0.5)
-"""Shares of the time of all curves after which a pruner's best is looked at."""
+"""Shares of the total time of all curves after which a pruner's best score is recorded."""
 
 Curve = list[tuple[float, float]]
 """Seconds since the trial began, and validation macro-F1, epoch by epoch."""
@@ -57,7 +57,7 @@ CONTENDERS: Mapping[str, Callable[[int], BasePruner]] = {
 
 
 def main() -> None:
-    """Print what epochs tell of the end, and what each pruner makes of that."""
+    """Print how well early epochs predict the end, and what each pruner makes of that."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Curve]:
-    """Curves of trials that nobody stopped; those that `file` keeps are not trained again."""
+    """Return the curves of trials that were not stopped; those in `file` are not trained again."""
     kept: dict[str, Any] = {"search": search.to_params(), "points": [], "curves": []}
     if file and file.is_file():
         kept = json.loads(file.read_text())
@@ -120,7 +120,7 @@ def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Cur
 
 
 def _curve(train: Callable[..., Any]) -> Curve:
-    """Train to the end and listen; a trial that fails has no curve."""
+    """Train to the end and record the curve; it is empty if the trial fails."""
     curve: Curve = []
     began = time.monotonic()
     try:
@@ -159,9 +159,9 @@ def _report(curves: Sequence[Curve], epochs: int, title: str, options: argparse.
 
 
 def _replayed(pruner: BasePruner, curves: Sequence[Curve], name: str) -> Curve:
-    """Seconds since the search began, and the best score by then, with this pruner."""
+    """Replay trials with a pruner: seconds since the search began, and the best score by then."""
     study = optuna.create_study(
-        study_name=name,  # by which Hyperband chooses brackets
+        study_name=name,  # from which Hyperband chooses brackets
         direction="maximize",
         pruner=pruner,
     )

@@ -1,24 +1,24 @@
-"""Which search finds a good network soonest, on the same space, data, machine and time.
+"""Which search finds a good network soonest, with the same space, data, machine and time.
 
     python -m benchmarks.search --weights FILE [--json FILE] [--figure FILE]
     python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
     ours         mutation, ASHA and the known-good first points
-    staged       ours after a search on a quarter of the pictures in half of the epochs, which takes
+    staged       ours after a search on a quarter of the pictures with half the epochs, which takes
                  a third of the time and hands on its best trials (`warm_start`)
     ours_tpe     ours, but TPE instead of mutation
-    unprimed     that without those points
+    unprimed     ours_tpe without the known-good first points
     tpe          Optuna's TPE alone: no pruner, no first points
     random       random search
-    i_epoch      every candidate trains one epoch for half of the time, then the best to the end,
+    i_epoch      one epoch for each candidate during half of the time, then the best to the end,
                  best first (Egele et al., https://arxiv.org/abs/2404.04111)
     hyperband, bayesian    KerasTuner's, on our HyperModel
-    ray_asha     Ray Tune, OptunaSearch and ASHA, with a process for each trial, as is its default
+    ray_asha     Ray Tune, OptunaSearch and ASHA, with a process per trial, its default
 
-All train by `model.training.train`; a score counts from the moment its epoch was validated. Every
-search runs in a process of its own, seed by seed and in turn. `--keep FILE` writes down each search
-when it has ended, and the same command goes on from there. `--quick` searches the miniature
-network: in so short a time VGG16 learns next to nothing, whoever searches.
+All train with `model.training.train`; a score counts from the moment its epoch was validated. Every
+search runs in its own process, seed by seed and in turn. `--keep FILE` saves each finished search,
+so that the same command can continue. `--quick` searches the miniature network: in so short a time,
+VGG16 learns next to nothing under any search.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Curve = list[tuple[float, float]]
 
 
 def main() -> None:
-    """Print how long ours needs for the best that each of the others found."""
+    """Print how long ours takes to match the best score of each of the others."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),
@@ -73,7 +73,7 @@ def main() -> None:
         for name in list(curves):
             try:
                 curve = kept.read(name, seed) or _run(name, seed, seconds, space)
-            except RuntimeError as error:  # the others shall not be lost with it
+            except RuntimeError as error:  # the other searches go on
                 failures.append(f"{name}, seed {seed}: {error}")
                 del curves[name]
             else:
@@ -88,11 +88,11 @@ def main() -> None:
 
 
 class _Kept:
-    """Searches that have ended, in a file.
+    """Finished searches, kept in a file.
 
     Args:
-        file: None to keep nothing.
-        task: What is searched, for how long, and by what.
+        file: The JSON file, or None to keep nothing.
+        task: What is searched, for how long, and on which machine.
     """
 
     def __init__(self, file: Path | None, task: dict[str, object]) -> None:
@@ -104,12 +104,12 @@ class _Kept:
                 sys.exit(f"{file} keeps other searches: {self._held['task']}, expected {task}")
 
     def read(self, name: str, seed: int) -> Curve | None:
-        """A search that has ended before."""
+        """Return the curve of a finished search, None if there is none."""
         curve = self._held["curves"].get(f"{name} {seed}")
         return curve and [(at, score) for at, score in curve]  # JSON has no tuples
 
     def write(self, name: str, seed: int, curve: Curve) -> None:
-        """Keep a search."""
+        """Keep the curve of a finished search."""
         self._held["curves"][f"{name} {seed}"] = curve
         if self._file:
             draft = self._file.with_name(f".{self._file.name}")
@@ -152,7 +152,7 @@ def _run(name: str, seed: int, seconds: float, space: dict[str, object]) -> Curv
 
 
 def _time_to(curve: Curve, score: float) -> float:
-    """Seconds until a search was at least as good; infinite if it never was."""
+    """Return the seconds until a search reached a score; infinite if it never did."""
     return next((at for at, reached in curve if reached >= score), float("inf"))
 
 

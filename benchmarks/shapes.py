@@ -1,10 +1,10 @@
-"""How many of a study's trials could share what was compiled for another one.
+"""How many of a study's trials could reuse the compiled program of another one.
 
     python -m benchmarks.shapes [--quick] [--json FILE]
 
-Compiling once for each shape pays only where shapes come again. A shape is what no variable can
-stand for: network, size, stages that train, pooling, head, optimizer and batch. Nothing is trained;
-trials are drawn at random from the whole space.
+Compiling once per shape pays off only where shapes recur. A shape is everything that cannot be a
+variable: network, image size, trained stages, pooling, head, optimizer and batch size. Nothing is
+trained; trials are drawn at random from the whole space.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRIALS = 50
 
 
 def main() -> None:
-    """Print the numbers of different shapes, medians over seeds."""
+    """Print the median number of different shapes over seeds."""
     options = measure.options(__doc__)
     rows, numbers = [], {}
     for sizes in ("48", "96,128,160"):

@@ -1,9 +1,9 @@
-"""How long it takes from a command to the first trial, to its first epoch, and to `--help`.
+"""Time from a command to the first trial, to the end of its first epoch, and to `--help`.
 
     python -m benchmarks.startup [--quick] [--json FILE]
 
-The search is `mlflow run` as the README has it, on drawn faces and with the tiny backbone, so that
-its first epoch is two steps. Measured from outside: by the times that stand in the stores.
+The search is `mlflow run` as in the README, on drawn faces and with the tiny backbone, so that its
+first epoch is two steps. It is measured from outside, by the timestamps in the stores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Print seconds, medians of a few turns."""
+    """Print median seconds over a few turns."""
     options = measure.options(__doc__)
     contenders = {"`--help`": _help, "a refusal": _refusal}
     turns = 3 if options.quick else 7
@@ -61,7 +61,7 @@ def _seconds(*arguments: str, status: int) -> float:
 
 
 def _search() -> tuple[float, float]:
-    """Seconds until the first trial was taken, and until its first epoch had ended."""
+    """Return the seconds until the first trial was taken, and until its first epoch ended."""
     settings = {
         "study": "startup", "trials": 1, "data": "synthetic", "limit": 140, "epochs": 1,
         "backbones": "tiny", "weights": "none", "image_sizes": 48, "register": "none",

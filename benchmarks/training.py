@@ -1,14 +1,14 @@
-"""Pictures a second: our training beside its limit, PyTorch by hand, and the way of tutorials.
+"""Pictures per second: our training, its limit, hand-written PyTorch, and a tutorial's loop.
 
     python -m benchmarks.training [--quick] [--json FILE]
 
-    ours          `train` as trials run it: augmentation, weights, metrics; every epoch in whole
-    bare          Keras's compiled step alone, over and over on one batch in memory: the limit
-    native_torch  the same network in PyTorch by hand, on one batch in memory: the best peer
+    ours          `train` as trials run it: augmentation, weights, metrics; whole epochs
+    bare          Keras's compiled step alone, repeated on one batch in memory: the limit
+    native_torch  the same network in hand-written PyTorch, on one batch in memory: the best peer
     tutorial      `image_dataset_from_directory`, Random* layers, float32 and `fit`
 
-Random weights, because only time is measured; FER2013's faces (`--data synthetic`: drawn ones).
-All loops stand ready at once and train in turn. Needs requirements-benchmarks.txt.
+Weights are random, because only time is measured; faces are FER2013's (`--data synthetic`: drawn).
+All loops are ready at the same time and train in turn. Needs requirements-benchmarks.txt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH_SIZE = 128
 
 
 def main() -> None:
-    """Print a row for each backbone and depth; the ratios are ours to the others."""
+    """Print a row for each backbone and depth; a ratio is our rate to another's."""
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--data", default="fer2013"),

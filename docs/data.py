@@ -1,8 +1,8 @@
-"""Measure what is wrong in FER2013: tables for docs/data.md and the picture beside them.
+"""Measure what is wrong with FER2013: the tables and the figure of docs/data.md.
 
 python -m docs.data --votes ferplus_votes.csv
 
-Run it in an installed environment, from the project's folder; FER2013 is fetched with kagglehub.
+Run it in an installed environment, from the project's folder; kagglehub downloads FER2013.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fer_search.data.splits import split
 
 NAMES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 BLANK = 10
-"""A picture whose pixels deviate less than this is nearly blank."""
+"""A picture is nearly blank if the standard deviation of its pixels is below this."""
 SHOWN = 8
 
 
 def main() -> None:
-    """Print the tables and write the picture."""
+    """Print the tables and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--votes", type=Path, required=True, help="FER+ votes by path")
     parser.add_argument("--picture", type=Path, default=Path("docs/figures/data.png"))
@@ -60,7 +60,7 @@ def main() -> None:
         "in PublicTest and in PrivateTest": [(g[0], EMOTIONS[labels[g[-1]]]) for g in shared],
         "nearly blank": [(i, EMOTIONS[labels[i]]) for i in blank],
     }
-    if share > votes.LEAST_AGREEMENT:  # else they are votes on other pictures
+    if share > votes.LEAST_AGREEMENT:  # otherwise they are votes on other pictures
         rows["no face (FER+)"] = [(i, EMOTIONS[labels[i]]) for i in no_face]
     options.picture.parent.mkdir(parents=True, exist_ok=True)
     drawn(rows, images).savefig(options.picture, dpi=110)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def same_pixels(images: np.ndarray) -> list[list[int]]:
-    """Positions of equal pictures, for every picture that occurs more than once."""
+    """Return the positions of each picture that occurs more than once."""
     groups = defaultdict(list)
     for i, same in enumerate(identities(images).tolist()):
         groups[same].append(i)
@@ -76,7 +76,7 @@ def same_pixels(images: np.ndarray) -> list[list[int]]:
 
 
 def print_counts(labels: np.ndarray, part_of: np.ndarray, title: str) -> None:
-    """A table of pictures by part and emotion."""
+    """Print a table of pictures by part and emotion."""
     print(f"\n{title}\n\n| | {' | '.join(EMOTIONS)} | all |\n|{' --- |' * (len(EMOTIONS) + 2)}")
     for number, part in enumerate(PARTS):
         counts = np.bincount(labels[part_of == number], minlength=len(EMOTIONS))
@@ -86,7 +86,7 @@ def print_counts(labels: np.ndarray, part_of: np.ndarray, title: str) -> None:
 
 
 def print_repeats(groups: list[list[int]], labels: np.ndarray, part_of: np.ndarray) -> None:
-    """Equal pictures within the parts, between them, and under several labels."""
+    """Print how many pictures repeat within parts, across parts and under several labels."""
     print(f"\nredundant pictures in all: {sum(len(group) - 1 for group in groups):,}")
     for number, part in enumerate(PARTS):
         n = sum(max(0, (part_of[group] == number).sum() - 1) for group in groups)
@@ -102,13 +102,13 @@ def print_repeats(groups: list[list[int]], labels: np.ndarray, part_of: np.ndarr
 
 
 def print_parts(title: str, positions: np.ndarray, part_of: np.ndarray) -> None:
-    """How many of some pictures are in each part."""
+    """Print how many of the pictures at `positions` are in each part."""
     counts = np.bincount(part_of[positions], minlength=len(PARTS))
     print(f"{title}: " + ", ".join(f"{NAMES[p]} {n:,}" for p, n in zip(PARTS, counts, strict=True)))
 
 
 def drawn(rows: dict[str, list[tuple[int, str]]], images: np.ndarray) -> Figure:
-    """Some pictures of each kind, a row for each."""
+    """Draw some pictures of each kind, one kind per row."""
     figure = Figure((SHOWN * 1.15, len(rows) * 1.75), layout="constrained")
     grid = figure.subplots(len(rows), SHOWN)
     for axes, (title, found) in zip(grid, rows.items(), strict=True):

@@ -1,8 +1,8 @@
-"""Measure FER2013's crops: how large a share of them a face fills, for the margin of `predict`.
+"""Measure how much of FER2013's crops a face fills, for the margin of `predict`.
 
     python -m docs.faces
 
-Run it in an installed environment, from the project's folder; FER2013 is fetched with kagglehub.
+Run it in an installed environment, from the project's folder; kagglehub downloads FER2013.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fer_search.serving.faces import CROPPED, FACE, MARGIN, FaceFinder
 
 EVERY = 70
 SIDE, BORDER = 192, 96
-"""Pixels to which a picture is enlarged, and of grey around it, lest a square end at the edge."""
+"""Pixels to which a picture is enlarged, and of grey border, so that no box ends at the edge."""
 
 
 def main() -> None:

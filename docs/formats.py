@@ -1,4 +1,4 @@
-"""Measure a stored model in all its formats: size, and time for a face by itself and for a batch.
+"""Measure a stored model in all formats: size, and time for a single face and for a batch.
 
     python -m docs.formats --model models:/fer-emotion@champion
 

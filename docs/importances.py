@@ -1,9 +1,9 @@
-"""What a study says about its parameters, beside what chance says: a table and a picture.
+"""Compare the parameter importances of a study with chance: a table and a figure.
 
     python -m docs.importances --study NAME --storage sqlite:///optuna.db --figure FILE.png
 
-The values of the trials are dealt out anew `--shuffles` times; a parameter means something if its
-share is larger than in nearly all of these.
+The values of the trials are shuffled `--shuffles` times; a parameter matters if its share is larger
+than in nearly all shuffles.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 def with_values(
     trials: list[optuna.trial.FrozenTrial], values: np.ndarray
 ) -> list[optuna.trial.FrozenTrial]:
-    """The same trials, but for their values."""
+    """Copy trials, with other values."""
     return [
         optuna.trial.create_trial(
             params=trial.params, distributions=trial.distributions, value=float(value)

@@ -1,10 +1,10 @@
-"""Put a finished study on FER2013 into words: the tables and pictures of docs/results.md.
+"""Report a finished study on FER2013: the tables and figures of docs/results.md.
 
     python -m docs.results --study NAME --backend-store-uri sqlite:///mlflow.db
 
-Run it in an installed environment, from the project's folder. Test is not opened again: what the
-chosen model answered at its one opening is an artifact of the study run. PublicTest is evaluated
-anew, whole, for the merged folder that Kaggle's users count.
+Run it in an installed environment, from the project's folder. The test set is not opened again: the
+predictions from its one opening are an artifact of the study run. The whole PublicTest is evaluated
+again, for the merged folder that Kaggle's users count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PARAMS = ("optimizer", "learning_rate", "batch_size", "unfreeze_depth", "ema_dec
 
 
 def main() -> None:
-    """Print the tables and copy the pictures."""
+    """Print the tables and copy the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, help="its name")
     parser.add_argument("--backend-store-uri", required=True, help="MLflow's store")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def print_trials(trials: list[Run]) -> None:
-    """A row for each trial; a pruned one has the scores of its last epoch."""
+    """Print a row for each trial, for a pruned one with the scores of its last epoch."""
     print(f"\n| trial | ended | best epoch | val macro-F1 | val accuracy | {' | '.join(PARAMS)} |")
     print("|" + " --- |" * (len(PARAMS) + 5))
     for run in trials:
@@ -74,7 +74,7 @@ def print_trials(trials: list[Run]) -> None:
 
 
 def short(value: Any) -> str:
-    """A number with four digits that count; anything else as it is."""
+    """Format a number with four significant digits; return anything else unchanged."""
     try:
         return f"{float(value):.4g}"
     except ValueError:
@@ -82,7 +82,7 @@ def short(value: Any) -> str:
 
 
 def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
-    """Scores on PrivateTest, whole and without what PublicTest shares, and on the merged folder."""
+    """Print scores on PrivateTest, with and without PublicTest's pictures, and on both merged."""
     file = client.download_artifacts(study_run.info.run_id, "test_predictions.npz")
     with np.load(file, allow_pickle=False) as kept:
         arrays = dict(kept)
@@ -121,7 +121,7 @@ def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
 
 
 def public(test_origins: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Pictures and labels of PublicTest, and which pictures of test it has too."""
+    """Load PublicTest's pictures and labels, and which test pictures it contains too."""
     faces = sources.load("fer2013", seed=0)
     images, labels = np.asarray(faces.images), np.asarray(faces.labels)
     chosen = faces.splits == PARTS[1]
@@ -132,7 +132,7 @@ def public(test_origins: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
 
 
 def print_score(pictures: str, views: int, evaluation: Evaluation) -> None:
-    """One row: accuracy and macro-F1 with their 95 % intervals."""
+    """Print a row with accuracy and macro-F1 and their 95 % intervals."""
     ends = evaluation.intervals()
     cells = [
         f"{value:.4f} ({ends[name][0]:.3f} to {ends[name][1]:.3f})"
@@ -142,7 +142,7 @@ def print_score(pictures: str, views: int, evaluation: Evaluation) -> None:
 
 
 def copy(client: MlflowClient, study_run: Run, folder: Path) -> None:
-    """Take the pictures of the study run along."""
+    """Copy the figures of the study run."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         shutil.copy(client.download_artifacts(study_run.info.run_id, name), folder / name)

@@ -1,10 +1,10 @@
-"""How much a storage bears: workers that train nothing take and end trials as fast as they can.
+"""Measure a storage under load: workers without training take and end trials at full speed.
 
     python -m docs.scaling sqlite:////tmp/load.db [--workers 1,10,100] [--sampler tpe]
 
 Prints the table of docs/scaling.md: trials per second of all workers together, and how long one
-worker waits for each thing that it asks of the storage. The workers are forked from one process
-that has imported everything, so a hundred of them fit into a laptop.
+worker waits for each of its calls to the storage. The workers are forked from one process that has
+imported everything, so a hundred of them fit on a laptop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def row(storage: str, n: int, trials: int, sampler: str) -> str:
-    """Let `n` workers go through a study, and sum up: medians, and the slowest in brackets."""
+    """Run a study with `n` workers and format its row: medians, and the slowest in brackets."""
     name = f"load-{n}-{time.time_ns()}"
     search = SearchConfig(
         study=name, trials=trials, data="synthetic", backbones="vgg16", image_sizes="48",
@@ -56,7 +56,7 @@ def row(storage: str, n: int, trials: int, sampler: str) -> str:
     )  # fmt: skip
     opened = open_storage(storage)
     create_study(opened, search, _FACTS)
-    opened.engine.dispose()  # forked connections are no good
+    opened.engine.dispose()  # connections do not survive a fork
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     workers = [context.Process(target=work, args=(storage, name, answers)) for _ in range(n)]
@@ -76,7 +76,7 @@ def row(storage: str, n: int, trials: int, sampler: str) -> str:
 
 
 def work(storage: str, name: str, answers: multiprocessing.SimpleQueue) -> None:
-    """Be a worker that trains nothing; answers with the seconds that each call took."""
+    """Run a worker that trains nothing, and send the seconds that each call took."""
     times: dict[str, list[float]] = defaultdict(list)
 
     def timed(key: str, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -103,7 +103,7 @@ def work(storage: str, name: str, answers: multiprocessing.SimpleQueue) -> None:
 
 
 def epoch(number: int, value: float) -> EpochMetrics:
-    """An epoch that nobody trained."""
+    """Make up the metrics of an epoch."""
     return EpochMetrics(
         epoch=number, loss=1.0, accuracy=value, val_loss=1.0, val_accuracy=value,
         val_macro_f1=value, learning_rate=1e-3, images_per_second=1.0,
@@ -111,7 +111,7 @@ def epoch(number: int, value: float) -> EpochMetrics:
 
 
 def result_of(epochs: list[EpochMetrics]) -> TrialResult:
-    """A result that nobody trained."""
+    """Make up the result of a trial."""
     evaluation = Evaluation(np.arange(7), np.eye(7))
     return TrialResult(
         epochs=tuple(epochs), best_epoch=1, validation=evaluation, train_seconds=1.0,

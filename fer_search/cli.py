@@ -1,11 +1,11 @@
 """The command line: argv -> a valid config -> one workflow.
 
-The only place that prints errors and exits. Options are made from the fields of the configs, so
-names, defaults and help stand in one place; everything is validated before anything is imported
+This is the only place that prints errors and exits. Options are made from the fields of the
+configs, so names, defaults and help are defined once; everything is validated before any import
 that takes seconds.
 
 Exit status: 0 done; 1 a bug or a stopped study; 2 refused input; 3 a refused promotion; 4 a full
-disk or a store that stays away; 143 a worker told to stop.
+disk or a store that stays unreachable; 143 a worker told to stop.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def commands() -> None:
 
 
 def set_environment() -> None:
-    """Set what TensorFlow and MLflow shall read, unless it is set already."""
+    """Set the environment variables of TensorFlow and MLflow, unless they are set already."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: errors only
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # among the progress
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # amid the progress
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # see tracking/outage.py
-    # Jitter is drawn from the generator from which Keras, in another thread, seeds a network.
+    # Jitter is drawn from the generator with which Keras seeds networks in another thread.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
 
 
@@ -73,7 +73,7 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         _explain(error.message)
         sys.exit(_status(error))
-    except (KeyboardInterrupt, click.Abort):  # click makes one of the other
+    except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED if "worker" in sys.argv[1:2] else 1)
     except Exception as error:
@@ -87,16 +87,16 @@ def main() -> None:
 
 
 def _explain(message: str) -> None:
-    """Leave the reason on the run that `mlflow run` opened, if nothing has adopted it."""
+    """Record the reason on the run that `mlflow run` opened, if nothing has adopted it."""
     if "MLFLOW_RUN_ID" in os.environ:
         from fer_search.tracking import commands
 
-        with contextlib.suppress(Exception):  # the store may be what was refused, or is away
+        with contextlib.suppress(Exception):  # the store itself may be refused or unreachable
             commands.explain(sys.argv[1], message)
 
 
 def _surroundings(error: Exception) -> str:
-    """What to say of an error that is nobody's bug; nothing if it is one."""
+    """Describe an error caused by a disk or a store; return an empty string for a bug."""
     if "mlflow" not in sys.modules:
         return ""
     from fer_search.tracking.outage import is_full, is_outage
@@ -177,14 +177,14 @@ def _report(config: ReportConfig, invocation: Invocation) -> None:
 
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Hold back what native libraries write to standard error; an exception shows it after all."""
+    """Hold back what native libraries write to standard error, unless the import fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
             yield
-        except Exception:  # of a stop they would explain nothing
+        except Exception:  # not on a stop, which it would not explain
             hidden.seek(0)
             os.write(kept, hidden.read())
             raise

@@ -1,4 +1,4 @@
-"""Two models on the same pictures: how sure is it that one is better, and how well do they know?
+"""Two models on the same pictures: how certain it is that one is better, and their calibration.
 
 Numpy and scipy only; nothing here knows where the models come from.
 """
@@ -24,7 +24,7 @@ class Gain:
 
     gain: float
     lower: float
-    """The gain is at least this, with the confidence that was asked for."""
+    """Lower bound of the gain at the requested confidence."""
 
 
 def macro_f1_gain(
@@ -42,11 +42,11 @@ def macro_f1_gain(
     chapter 13; for paired comparisons Koehn 2004, https://aclanthology.org/W04-3250.
 
     Args:
-        ours: Of the model that may be better.
-        theirs: Of the other, on the same labels.
-        confidence: Of the bound, one-sided, in (0, 1).
-        resamples: At least 1.
-        seed: Of the draws.
+        ours: Evaluation of the model that may be better.
+        theirs: Evaluation of the other model, on the same labels.
+        confidence: One-sided confidence of the bound, in (0, 1).
+        resamples: Number of resamples, at least 1.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If the labels differ.
@@ -88,18 +88,18 @@ def mcnemar(ours: Evaluation, theirs: Evaluation) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
-    """How sure a model is and how often it is right, by bins of sureness of equal width."""
+    """How confident a model is and how often it is right, in confidence bins of equal width."""
 
     pictures: np.ndarray
-    """Number per bin, shape (15,); bin i holds sureness in (i/15, (i+1)/15]."""
+    """Number of pictures per bin, shape (15,); bin i holds confidences in (i/15, (i+1)/15]."""
     sure: np.ndarray
     """Mean probability of the predicted emotion, shape (15,); 0 in an empty bin."""
     right: np.ndarray
-    """Share predicted right, shape (15,); 0 in an empty bin."""
+    """Share of correct predictions, shape (15,); 0 in an empty bin."""
 
     @property
     def error(self) -> float:
-        """Mean distance between sureness and being right over the pictures, in [0, 1].
+        """Mean gap between confidence and accuracy, weighted by pictures, in [0, 1].
 
         The expected calibration error, https://proceedings.mlr.press/v70/guo17a.html.
         """
@@ -107,7 +107,7 @@ class Reliability:
 
 
 def reliability(evaluation: Evaluation) -> Reliability:
-    """Sort predictions into bins by how sure they are."""
+    """Sort predictions into bins by their confidence."""
     sure = evaluation.probabilities.max(axis=1)
     right = evaluation.predictions == evaluation.labels
     bins = np.clip(np.ceil(sure * _BINS).astype(int) - 1, 0, _BINS - 1)

@@ -1,9 +1,9 @@
 """What JAX compiles for a GPU is kept on disk; training steps are tuned by one process at a time.
 
-XLA times several kernels for every convolution on the GPU itself, three quarters of the time in
-which a training step is compiled. It keeps what it found beside JAX's compilation cache, so that
-other programs with the same convolutions need not look for it again; processes that look at the
-same time on one GPU time each other. Source: https://docs.jax.dev/en/latest/persistent_compilation_cache.html
+XLA times several kernels for every convolution on the GPU itself, which takes three quarters of the
+compile time of a training step. It keeps the results beside JAX's compilation cache, so that other
+programs with the same convolutions need not time them again; processes that do so on one GPU at the
+same time disturb each other's timings. Source: https://docs.jax.dev/en/latest/persistent_compilation_cache.html
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPTIONS = {"xla_gpu_autotune_level": "1"}
 
 
 def keep_programs() -> None:
-    """Let JAX keep what it compiles, in the user's cache folder if nobody chose another one."""
+    """Let JAX keep what it compiles, in the user's cache folder unless another one is set."""
     import jax
 
     config: Any = jax.config
@@ -35,11 +35,11 @@ def keep_programs() -> None:
 
 
 def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
-    """Compile a training step: the first of its kind alone on its GPU, others at once.
+    """Compile a training step, one process at a time per GPU if it is the first of its kind.
 
     Args:
-        lowered: `jax.stages.Lowered`.
-        kind: What decides about most kernels: network, shapes, precision, what trains.
+        lowered: The step, as `jax.stages.Lowered`.
+        kind: What determines most kernels: network, shapes, precision, what trains.
     """
     import jax
 
@@ -49,11 +49,11 @@ def compiled(lowered: Any, kind: Sequence[object]) -> Callable[..., Any]:
     mark = _folder() / "tuned" / _file_name(device, version, *kind, place)
     lock = mark.parent / _file_name("lock", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):  # no place to write: several may do it at once
+        with contextlib.suppress(OSError):  # not writable: several may do it at once
             mark.parent.mkdir(parents=True, exist_ok=True)
             if not mark.exists():
                 held.enter_context(filelock.FileLock(lock))
-            if mark.exists():  # perhaps another process did it meanwhile
+            if mark.exists():  # another process has done it meanwhile
                 held.close()
         program: Callable[..., Any] = lowered.compile(_OPTIONS)
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""What goes down: a search as a person asks for it.
+"""The settings of a search, as a person asks for it.
 
-A trial is in `trial_config.py`, the parameters of the other commands are in `command_config.py`.
-Configs are frozen and validated at birth; whether settings agree is looked at once a resume has
-taken over the stored ones (`preconditions.py`). Legal names are tuples here, cheap to import; a
-test keeps them equal to the catalogues that implement them.
+Those of a trial are in `trial_config.py`, the parameters of the other commands in
+`command_config.py`. Configs are frozen and validated on creation; whether settings agree is checked
+once a resume has taken over the stored ones (`preconditions.py`). Valid names are tuples here,
+cheap to import; a test keeps them equal to the catalogues that implement them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 has another order (angry, disgust, fear, happy, sad, surprise, neutral)."""
 
 FACE_SIZE = 48
-"""Side of the packed pictures in pixels, that of FER2013."""
+"""Side of the packed pictures in pixels, as in FER2013."""
 
 BACKBONES = ("vgg16", "resnet50", "tiny")
 STAGES = 5
@@ -42,7 +42,7 @@ PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 LOCAL, RAY = LAUNCHERS = ("local", "ray")
 REGISTER = ("all", "best", "none")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
-"""VGG16 and ResNet50 halve a picture five times, so 32 pixels is the least."""
+"""VGG16 and ResNet50 halve a picture five times, so 32 pixels is the minimum."""
 
 VIEWS = (1, 2, 10)
 AUTO, NONE = "auto", "none"
@@ -61,9 +61,9 @@ MOVABLE = frozenset(
 )
 """Settings that may change when a study is resumed."""
 _OF_THE_MOMENT = ("launcher", "ray_address")
-"""What a resume never takes over from before: that cluster may be gone."""
+"""Settings that a resume never takes over from the stored ones: that cluster may be gone."""
 _ADDRESS = frozenset({"study", "storage"})
-"""How a study is found, hence the same by nature."""
+"""Settings by which a study is found, which are therefore the same."""
 
 
 def _views(value: int) -> int:
@@ -183,10 +183,11 @@ class SearchConfig(Request):
         return sizes
 
     def anchored(self, directory: Path) -> Self:
-        """Make relative paths absolute, as meant from `directory`.
+        """Make relative paths absolute, starting from `directory`.
 
         Raises:
-            ConfigError: If `data` or `weights` names neither a known source nor an existing path.
+            ConfigError: If `data`, `votes` or `weights` is neither a known name nor an existing
+                path.
         """
         values = self.to_params()
         if self.storage.startswith("sqlite"):
@@ -203,7 +204,7 @@ class SearchConfig(Request):
         return type(self)(**values)
 
     def resumed_by(self, asked: SearchConfig) -> SearchConfig:
-        """These stored settings, changed as a resume may change them.
+        """Return these stored settings, changed as a resume may change them.
 
         Args:
             asked: What the resume asks for; a setting left at its default means "as stored".
@@ -246,13 +247,13 @@ DEMO: Mapping[str, Any] = {
     "image_sizes": "48",
     "epochs": 5,
     "pruner": "none",
-    "registered_model": "fer-emotion-demo",  # drawn faces are no match for a model of real ones
+    "registered_model": "fer-emotion-demo",  # must not compete with models of real faces
 }
-"""Where the `demo` command departs from the defaults of a search."""
+"""Where the `demo` command differs from the defaults of a search."""
 
 
 def weights_for(backbone: str, weights: str) -> str:
-    """Put the name of the backbone where `weights` says `{backbone}`."""
+    """Replace `{backbone}` in `weights` with the name of the backbone."""
     return weights.replace("{backbone}", backbone)
 
 

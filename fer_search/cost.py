@@ -1,4 +1,4 @@
-"""What a study cost, out of its trials alone: time, epochs, and what pruning saved."""
+"""The cost of a study, from its trials alone: time, epochs, and what pruning saved."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fer_search.trials import TrialSummary
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What some trials came to."""
+    """The total cost of some trials."""
 
     trials: int
     epochs: int
     seconds: float
-    """From being taken to being told, summed over the trials; several may run at once."""
+    """Time from start to end, summed over the trials; several may run at once."""
 
 
 def cost_of(trials: Sequence[TrialSummary], now: float) -> Cost:
-    """Sum up trials; one that runs counts until `now`, in seconds since the epoch."""
+    """Add up the cost of trials; running ones count until `now`, in seconds since the epoch."""
     return Cost(
         trials=len(trials),
         epochs=sum(trial.epochs for trial in trials),
@@ -36,7 +36,7 @@ class Pruning:
     expected: int
     """Mean epochs of a completed trial."""
     saved: int
-    """What the pruned trials would have trained on top of it."""
+    """Epochs that the pruned trials would have trained in addition."""
 
 
 def pruning(trials: Sequence[TrialSummary], most: int) -> Pruning:
@@ -44,7 +44,7 @@ def pruning(trials: Sequence[TrialSummary], most: int) -> Pruning:
 
     Args:
         trials: All trials of a study.
-        most: Epochs a trial may train, taken as the expectation while no trial is complete.
+        most: Most epochs a trial may train, the expected number while no trial is complete.
     """
     lengths = [trial.epochs for trial in trials if trial.state == "COMPLETE"]
     expected = round(sum(lengths) / len(lengths)) if lengths else most
@@ -54,22 +54,22 @@ def pruning(trials: Sequence[TrialSummary], most: int) -> Pruning:
 
 
 def seconds_at_work(trials: Sequence[TrialSummary], now: float) -> float:
-    """Time in which any trial ran, until `now`, in seconds since the epoch."""
+    """Add up the time in which any trial ran, until `now`, in seconds since the epoch."""
     return sum(end - start for start, end in _at_work(trials, now))
 
 
 def best_so_far(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, int, float]]:
     """Follow the best value of a study over its time at work.
 
-    Time in which no trial ran, as between a stop and a resume, is left out.
+    Time in which no trial ran, for example between a stop and a resume, is left out.
 
     Args:
-        trials: All trials.
-        now: When running trials are looked at, in seconds since the epoch.
+        trials: All trials of the study.
+        now: Time until which running trials count, in seconds since the epoch.
 
     Returns:
-        Seconds at work, finished trials and best value of every moment at which a trial was
-        finished and a best value was known, in order.
+        Seconds at work, number of finished trials and best value, for each finished trial in order
+        of time, from the first completed one on.
     """
     finished = [
         trial
@@ -98,12 +98,12 @@ def _at_work(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, fl
 
 
 def _spans(trials: Sequence[TrialSummary], now: float) -> list[tuple[float, float]]:
-    """From when to when each trial that was begun has been at work."""
+    """Return the start and end of each trial that has started."""
     return [(trial.started, _end(trial, now)) for trial in trials if trial.started is not None]
 
 
 def _united(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Join time spans that touch, in order."""
+    """Merge time spans that touch or overlap, in order."""
     united: list[tuple[float, float]] = []
     for start, end in sorted(spans):
         if united and start <= united[-1][1]:

@@ -1,4 +1,4 @@
-"""What can go wrong, and who is meant to act on it.
+"""What can go wrong, and who should act on it.
 
     FerSearchError          the root: a message (what happened, what was expected) and a hint
     |-- InputError          a person asked for something impossible: exit status 2, no traceback
@@ -10,11 +10,11 @@
     |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
     |-- ExportFailed        an exported model does not answer like its original: exit status 1
     |-- StudyStopped        the study ended before its goal: exit status 1, resumable
-    |-- SurroundingsError   a full disk, a store that stays away: exit status 4, resumable
+    |-- SurroundingsError   a full disk, an unreachable store: exit status 4, resumable
     `-- TrialFailed         this trial is lost, the study goes on; `kind` says how
 
-A pruned trial is not an error: the pruner's verdict travels as Optuna's own `TrialPruned`. What a
-store that is away, or a full disk, makes other libraries raise is recognised by
+A pruned trial is not an error: the pruner's decision is raised as Optuna's own `TrialPruned`. What
+other libraries raise when a store is unreachable or a disk is full is recognised by
 `tracking/outage.py` (exit status 4); `study.leases.LeaseLost` stays within a worker. Every other
 exception is a bug. It stops the worker with its traceback, because a bug must not look like a bad
 hyperparameter.
@@ -54,7 +54,7 @@ class DataError(InputError):
 
 
 class HyperModelError(InputError):
-    """A foreign HyperModel cannot be had, or what it builds cannot be trained or stored."""
+    """A foreign HyperModel cannot be loaded, or what it builds cannot be trained or stored."""
 
 
 class WeightsError(InputError):
@@ -66,19 +66,19 @@ class StoreError(InputError):
 
 
 class PromotionRefused(FerSearchError):
-    """A model may not become the champion; the registry is as it was."""
+    """A model may not become the champion; the registry is unchanged."""
 
 
 class ExportFailed(FerSearchError):
-    """A model in another format does not answer as the original does; nothing was written."""
+    """An exported model does not predict what the original does; nothing was written."""
 
 
 class StudyStopped(FerSearchError):
-    """The study ended before it held the trials that were asked for; it can be resumed."""
+    """The study ended before it had the requested number of trials; it can be resumed."""
 
 
 class SurroundingsError(FerSearchError):
-    """The machine or a store does not let it go on; nothing is wrong with program or request."""
+    """The machine or a store stops the program; neither program nor request is at fault."""
 
 
 class TrialFailed(FerSearchError):

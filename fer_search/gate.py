@@ -1,4 +1,4 @@
-"""The gate in front of the alias `champion`: what was measured in, a decision with reasons out.
+"""The gate in front of the alias `champion`: measurements in, a decision with reasons out.
 
 Pure: no store, no model, no clock, so that every rule can be tested by itself.
 """
@@ -14,21 +14,21 @@ from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
 GUESSING = 1 / len(EMOTIONS)
-"""Macro-F1 of who guesses, in proportion to how often each emotion comes: its F1 is its share."""
+"""Macro-F1 of guessing each emotion as often as it occurs: its F1 is then its share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A model on the test pictures of a promotion."""
+    """What was measured of a model on the test pictures of a promotion."""
 
     evaluation: Evaluation
     megabytes: float
-    """Of the stored Keras model; a megabyte is 10^6 bytes."""
+    """Size of the stored Keras model; a megabyte is 10^6 bytes."""
     milliseconds: float
     """Median time for one picture by itself, on the machine that decides."""
 
     def numbers(self) -> dict[str, float]:
-        """What is compared, by name."""
+        """Return the numbers that are compared, by name."""
         return self.evaluation.metrics("test") | {
             "calibration_error": reliability(self.evaluation).error,
             "megabytes": self.megabytes,
@@ -46,7 +46,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the gate says."""
+    """The gate's decision."""
 
     checks: tuple[Check, ...]
     comparison: dict[str, float]
@@ -54,23 +54,23 @@ class Decision:
 
     @property
     def promoted(self) -> bool:
-        """Whether the candidate may become the champion: every check is passed."""
+        """Whether the candidate may become the champion: every check passed."""
         return all(check.passed for check in self.checks)
 
     @property
     def reasons(self) -> list[str]:
-        """Why: the checks that were not passed, or all of them."""
+        """What the failed checks say, or all of them if none failed."""
         return [check.said for check in self.checks if check.passed == self.promoted]
 
 
 def decide(candidate: Measured, champion: Measured | None, policy: PromotionConfig) -> Decision:
-    """Say whether a candidate may replace the champion.
+    """Decide whether a candidate may replace the champion.
 
     Args:
-        candidate: Measured on test.
-        champion: Measured on the same pictures; None if there is none, which leaves the floors and
-            limits.
-        policy: What is demanded.
+        candidate: The candidate, measured on the test set.
+        champion: The champion, measured on the same pictures; None if there is none, in which case
+            only floors and limits apply.
+        policy: The requirements of the promotion.
     """
     checks, comparison = list(_floors_and_limits(candidate, policy)), {}
     if champion:
@@ -95,7 +95,7 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
 
 
 def doubts_of_the_first(evaluation: Evaluation) -> list[str]:
-    """What has to be known of a model that becomes the champion without a contest."""
+    """List the reservations about a model that becomes the champion without a contest."""
     doubts = ["there is no champion to compare it with, so only floors and limits count"]
     lower, upper = evaluation.intervals()["macro_f1"]
     if lower <= GUESSING:
@@ -107,12 +107,12 @@ def doubts_of_the_first(evaluation: Evaluation) -> list[str]:
 
 
 def _signed(change: float) -> str:
-    """Four digits, and more where they would hide that something has changed."""
+    """Format a change with four decimals, and with more where these would hide it."""
     return f"{change:+.4f}" if not change or abs(change) >= 5e-5 else f"{change:+.1g}"
 
 
 def _accuracy(candidate: Measured, champion: Measured, p: float, policy: PromotionConfig) -> Check:
-    """A better macro-F1 must not be bought with an accuracy that is lower beyond chance."""
+    """Check that a better macro-F1 does not come at the price of a significantly lower accuracy."""
     change = candidate.evaluation.accuracy - champion.evaluation.accuracy
     return Check(
         change >= 0 or p > 1 - policy.confidence,

@@ -1,8 +1,8 @@
-"""How this command was typed: where, and by whom.
+"""How this command was started: from which folder, and by which program.
 
-`mlflow run` starts this program through a shell, and may do so in a temporary checkout. So the
-program looks up who started it: relative paths are meant from there, and the commands that it
-prints can be pasted there.
+`mlflow run` starts this program through a shell, possibly in a temporary checkout. So the program
+looks up what started it: relative paths start from that folder, and the commands that it prints can
+be pasted there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHELLS = {"sh", "bash", "dash", "zsh", "cmd.exe", "sh.exe", "bash.exe"}
 
 @dataclasses.dataclass(frozen=True)
 class Invocation:
-    """Who started this command, and how to word the next one."""
+    """What started this command, and how to spell the next one."""
 
     directory: Path
     """Where the person typed the command."""
@@ -30,7 +30,7 @@ class Invocation:
     """`mlflow run .` with its own options, or `python -m fer_search`."""
 
     def command(self, name: str, **parameters: Any) -> str:
-        """Spell the command `name` with `parameters`, to be pasted into the same shell."""
+        """Spell the command `name` with `parameters`, ready to paste into the same shell."""
         if not self.mlflow:
             options = (f"--{key}={value}" for key, value in parameters.items())
             return shlex.join([*self.prefix, name, *options])
@@ -62,7 +62,7 @@ def is_mlflow_run(arguments: list[str]) -> bool:
 
 
 def mlflow_prefix(arguments: list[str]) -> tuple[str, ...]:
-    """Keep of `mlflow run . -e demo -P a=b --env-manager uv` what every later command needs.
+    """Reduce `mlflow run . -e demo -P a=b --env-manager uv` to what every later command needs.
 
     Args:
         arguments: The launcher's command line.

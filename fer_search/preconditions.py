@@ -1,4 +1,4 @@
-"""What a search needs that can be seen before anything is imported that takes seconds."""
+"""Requirements of a search that can be checked before any import that takes seconds."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from fer_search.config import AUTO, CLEANED, NONE, RAY, SearchConfig
 from fer_search.errors import ConfigError, HyperModelError, InputError
 
 BACKENDS = ("tensorflow", "jax", "torch")
-"""Backends of Keras on which networks train."""
+"""Backends of Keras that can train networks."""
 _EXTRAS = {
     "sampler=gp": ("torch", "PyTorch", "requirements-gp.txt"),
     f"launcher={RAY}": ("ray", "Ray", "requirements-ray.txt"),
 }
-"""Wish -> package, its name in sentences, and the file that installs it."""
+"""Setting -> package, its name in messages, and the file that installs it."""
 
 
 def check_before_imports(search: SearchConfig, directory: Path) -> None:
-    """Refuse what no study, no data and no device could make possible.
+    """Refuse settings that cannot work whatever the study, the data and the device.
 
     Args:
-        search: What was asked for.
-        directory: Where the person typed; a HyperModel's module may lie there.
+        search: The search that was asked for.
+        directory: Where the command was typed; a HyperModel's module may lie there.
 
     Raises:
-        InputError: If something that is asked for is not installed, or settings of a new study
-            contradict each other.
+        InputError: If something that the settings need is not installed, or the settings of a new
+            study contradict each other.
     """
     for wish in (f"sampler={search.sampler}", f"launcher={search.launcher}"):
         check_extra(wish)
@@ -42,11 +42,11 @@ def check_before_imports(search: SearchConfig, directory: Path) -> None:
 def check_agreement(search: SearchConfig) -> None:
     """Refuse settings that contradict each other.
 
-    Not checked when a config is made, because a resume asks for some settings and takes over the
-    others.
+    This is not checked when a config is made, because a resume asks for some settings and takes
+    over the others.
 
     Raises:
-        ConfigError: If some do.
+        ConfigError: If some of them do.
     """
     if (search.faces == CLEANED) != (search.votes != NONE):
         raise ConfigError(
@@ -68,13 +68,13 @@ def check_agreement(search: SearchConfig) -> None:
 
 
 def check_backend() -> None:
-    """Refuse a backend of Keras that is none, or is not installed, before Keras is imported.
+    """Refuse an unknown or missing backend of Keras before Keras is imported.
 
     Raises:
-        ConfigError: If `KERAS_BACKEND` names one.
+        ConfigError: If `KERAS_BACKEND` names a backend that is not in `BACKENDS` or not installed.
     """
     name = os.environ.get("KERAS_BACKEND")
-    if not name:  # Keras looks into its own file of settings
+    if not name:  # Keras reads its own configuration file
         return
     if name not in BACKENDS:
         raise ConfigError(f"KERAS_BACKEND={name}: known: {', '.join(BACKENDS)}")
@@ -86,19 +86,19 @@ def check_backend() -> None:
 
 
 def check_extra(wish: str) -> None:
-    """Refuse a wish for which a package is missing that not everybody installs.
+    """Refuse a setting whose optional package is not installed.
 
     Args:
-        wish: `name=value`.
+        wish: The setting, as `name=value`.
 
     Raises:
-        ConfigError: If it is.
+        ConfigError: If the package is missing.
     """
     if wish not in _EXTRAS:
         return
     package, name, requirements = _EXTRAS[wish]
     spec = importlib.util.find_spec(package)
-    if spec is None or spec.loader is None:  # a folder of this name that lies about has none
+    if spec is None or spec.loader is None:  # a stray folder of this name has none
         raise ConfigError(
             f"{wish} needs {name}, which is not installed",
             hint=f"pip install -r {requirements}, and mlflow run … --env-manager local",
@@ -106,7 +106,7 @@ def check_extra(wish: str) -> None:
 
 
 def no_module(hypermodel: str, module: str, directory: Path) -> InputError:
-    """The refusal of a HyperModel whose module is not there."""
+    """Make the error for a HyperModel whose module does not exist."""
     return HyperModelError(
         f"hypermodel={hypermodel}: there is no module {module}",
         hint=f"expected is a module that can be imported from {directory}",
@@ -114,6 +114,6 @@ def no_module(hypermodel: str, module: str, directory: Path) -> InputError:
 
 
 def _is_there(module: str, directory: Path) -> bool:
-    """Look for a top-level module here and among what is installed, without importing it."""
+    """Look for a top-level module here and among installed packages, without importing it."""
     here = importlib.machinery.PathFinder.find_spec(module, [str(directory)])
     return (here or importlib.util.find_spec(module)) is not None

@@ -1,4 +1,4 @@
-"""Processes: whether another lives, how one ends, and what the kernel did to them."""
+"""Processes: whether one is alive, how one ends, and what the kernel did to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether `process` (this very one, not a later one of the same number) still runs."""
+    """Tell whether `process` (this very one, not a later one with the same ID) still runs."""
     try:
         return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -26,12 +26,12 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def memory_kills() -> tuple[str, int]:
-    """How many processes the kernel has killed because memory ran out, where it says so.
+    """Count the processes that the kernel has killed because memory ran out, where it tells.
 
     Returns:
-        What the count is of, and the count: this process's cgroup where it has one of version 2
-        (https://docs.kernel.org/admin-guide/cgroup-v2.html, `memory.events`), else the machine,
-        each since this boot; outside Linux always the same.
+        What is counted, and the count: of this process's cgroup if that is of version 2
+        (https://docs.kernel.org/admin-guide/cgroup-v2.html, `memory.events`), else of the machine,
+        either since boot; outside Linux always the same.
     """
     with contextlib.suppress(OSError, StopIteration):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -44,7 +44,7 @@ def memory_kills() -> tuple[str, int]:
 
 
 def begin_anew() -> NoReturn:
-    """Replace this process by a fresh one with the same number, command line and output."""
+    """Replace this process with a fresh one of the same ID, command line and output."""
     sys.stdout.flush()
     sys.stderr.flush()
     command = [sys.executable, "-m", "fer_search", *sys.argv[1:]]
@@ -52,12 +52,12 @@ def begin_anew() -> NoReturn:
 
 
 def environment_with_package() -> dict[str, str]:
-    """This process's environment, in which a child finds this program from any folder."""
+    """Return this process's environment, in which a child finds this package from any folder."""
     path = os.pathsep.join([str(_PACKAGE), os.environ.get("PYTHONPATH", "")])
     return os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
 
 
 def _counted(file: Path) -> int:
-    """The value of `oom_kill` in a file of names and numbers."""
+    """Read the value of `oom_kill` in a file of names and numbers."""
     lines = (line.split() for line in file.read_text().splitlines())
     return next(int(value) for name, value in lines if name == "oom_kill")

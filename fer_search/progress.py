@@ -1,8 +1,8 @@
 """The terminal: live progress of a study, and messages.
 
-In a terminal, a line for each trial that ends above a panel that is redrawn; elsewhere (a log file,
-CI) one plain line for every event. All are made of `TrialSummary` objects alone, so they show the
-trials of all workers.
+In a terminal, each trial that ends adds a line above a panel that is redrawn; elsewhere (a log
+file, CI) every event is one plain line. Both are made from `TrialSummary` objects alone, so they
+show the trials of all workers.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def say(message: str = "") -> None:
-    """Print a line for the person, unwrapped, so that commands can be pasted."""
+    """Print a line for the user, unwrapped, so that commands can be pasted."""
     console.print(message, markup=False)
 
 
 def tracked(steps: Sequence[T], what: str) -> Iterable[T]:
-    """Go through steps and show how far one is, in a terminal."""
+    """Iterate over steps and show the progress, in a terminal."""
     return track(steps, what, console=console, disable=not console.is_terminal, transient=True)
 
 
 class Progress:
-    """Shows how far a study has come.
+    """Display of a study's progress.
 
     Args:
-        trials: The trials as the command finds them; what is done already takes no time.
-        n_trials: Finished trials the study shall hold.
+        trials: The trials at the start; those finished do not count in the estimate of time left.
+        n_trials: Number of finished trials that the study should reach.
         epochs: Most epochs a trial may train.
     """
 
@@ -78,16 +78,16 @@ class Progress:
             self._live.update(self._panel(trials))
 
     def _panel(self, trials: Sequence[TrialSummary]) -> RenderableType:
-        """Lines that fit 80 columns: what does not fit is cut off."""
+        """Build the panel, with lines meant for 80 columns; what does not fit is cut off."""
         lines = [self._done(trials), self._times(trials)]
         lines += [f"  {self._running(trial)}" for trial in trials if trial.state == "RUNNING"]
-        bar = Padding(  # without which the first line begins behind the bar
+        bar = Padding(  # without it, the first line would begin behind the bar
             ProgressBar(total=self._n_trials, completed=n_finished(trials), width=40)
         )
         return Group(bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
 
     def _news(self, trial: TrialSummary, trials: Sequence[TrialSummary]) -> Iterator[str]:
-        """What has come of a trial since the last look; the panel shows its epochs itself."""
+        """Yield what a trial has done since the last update; the panel itself shows its epochs."""
         state, epochs = self._shown.get(trial.number, ("WAITING", 0))
         if trial.state == "WAITING":
             return
@@ -117,7 +117,7 @@ class Progress:
         return f"{_clock(elapsed)} so far" + (f" · {left}" if left else "")
 
     def _time_left(self, trials: Sequence[TrialSummary], elapsed: float) -> str:
-        """Extrapolate from the share of the work that was done since the start."""
+        """Extrapolate from the share of the work done since the start."""
         shares = [self._share(trial) for trial in trials if trial.state == "RUNNING"]
         done = n_finished(trials) + sum(shares) - self._done_before
         missing = self._n_trials - self._done_before - done
@@ -144,7 +144,7 @@ class Progress:
 
 
 def _stage(trial: TrialSummary) -> tuple[str, int]:
-    """What must change for a line to be worth printing: the state, or the last epoch."""
+    """Return what must change for a line to be worth printing: the state or the last epoch."""
     return trial.state, trial.epochs
 
 
@@ -153,7 +153,7 @@ def _name(trial: TrialSummary) -> str:
 
 
 def _verdict(trial: TrialSummary) -> str:
-    """How it ended, and with what."""
+    """Say how a trial ended, and with what reason or score."""
     if trial.state == "FAIL":
         return f"failed: {trial.reason}"
     of_what = "its stored model has" if trial.state == "COMPLETE" else "the last epoch had"

@@ -1,7 +1,7 @@
-"""What comes up: the numbers of an epoch, of an evaluation and of a whole training.
+"""Results: the numbers of an epoch, of an evaluation and of a whole training.
 
 Numpy only. One definition of every metric serves validation, test and reports alike; the tests
-hold it against scikit-learn.
+compare it with scikit-learn.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from fer_search.config import EMOTIONS
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
-    """What one epoch of training came to; losses in nats per image, rates in [0, 1]."""
+    """Results of one epoch of training; losses in nats per image, rates in [0, 1]."""
 
     epoch: int
     """Counted from 1."""
     loss: float
     """Mean training loss, with augmentation, label smoothing and weights as trained."""
     accuracy: float
-    """Training accuracy on the augmented pictures; NaN if a foreign network does not tell it."""
+    """Training accuracy on the augmented pictures; NaN if a foreign network does not report it."""
     val_loss: float
     """Plain cross-entropy on validation: no smoothing, no weights."""
     val_accuracy: float
     val_macro_f1: float
     learning_rate: float
-    """Of the head, after the last step of the epoch."""
+    """Learning rate of the head, after the last step of the epoch."""
     images_per_second: float
-    """Training throughput, validation excluded; of features where frozen stages are kept."""
+    """Training throughput, validation excluded; of features if those of frozen stages are kept."""
     ended_at: float = dataclasses.field(default_factory=time.time, compare=False)
-    """Seconds since 1970; no measurement, so that two epochs are equal whenever they were."""
+    """Seconds since 1970; not compared, so that two epochs can be equal whenever they ran."""
 
     def metrics(self) -> dict[str, float]:
-        """The values by their names in MLflow, without epoch and time and what is not known."""
+        """Return the values by their names in MLflow, without epoch, time and unknown values."""
         values = dataclasses.asdict(self)
         del values["epoch"], values["ended_at"]
         return {f"epoch/{name}": value for name, value in values.items() if np.isfinite(value)}
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
-    """The first of these, at least one, with the highest validation macro-F1."""
+    """Return the first epoch, of at least one, with the highest validation macro-F1."""
     return max(history, key=lambda epoch: epoch.val_macro_f1)
 
 
 def training_is_over(history: Sequence[EpochMetrics], epochs: int, patience: int) -> bool:
-    """Tell whether no epoch follows on these.
+    """Tell whether training ends after these epochs.
 
     Args:
-        history: All until now, in order.
-        epochs: The most to train.
-        patience: So many epochs without a better one are the last.
+        history: All epochs so far, in order.
+        epochs: Most epochs to train.
+        patience: Number of epochs without a better one after which training ends.
     """
     if not history:
         return False
@@ -64,14 +64,14 @@ def training_is_over(history: Sequence[EpochMetrics], epochs: int, patience: int
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Predicted probabilities held against labels.
+    """Predicted probabilities compared with the labels.
 
     Args:
         labels: True emotion per picture, shape (N,), values in [0, 7), N at least 1.
         probabilities: Shape (N, 7), rows sum to 1.
 
     Raises:
-        ValueError: If the shapes do not fit, a label is out of range, or a value is not finite.
+        ValueError: If the shapes do not match, a label is out of range, or a value is not finite.
     """
 
     labels: np.ndarray
@@ -108,7 +108,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of pictures predicted right."""
+        """Share of correct predictions."""
         return float((self.predictions == self.labels).mean())
 
     @property
@@ -144,11 +144,12 @@ class Evaluation:
         return float(self.recall[present].mean())
 
     def metrics(self, prefix: str, views: int = 1) -> dict[str, float]:
-        """The headline numbers by their names in MLflow.
+        """Return the headline numbers by their names in MLflow.
 
         Args:
             prefix: `val` or `test`.
-            views: How many views of each picture were averaged; more than 1 ends the names.
+            views: Number of views of each picture that were averaged; the names end in it if more
+                than 1.
         """
         values = {
             "accuracy": self.accuracy,
@@ -161,17 +162,17 @@ class Evaluation:
     def intervals(
         self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> dict[str, tuple[float, float]]:
-        """Percentile bootstrap over pictures (Efron and Tibshirani 1993, chapter 13).
+        """Bootstrap percentile intervals over pictures (Efron and Tibshirani 1993, chapter 13).
 
         A resample of pictures is a multinomial draw from the cells of the confusion matrix. What
-        was never right, or always, is so in every resample; it has the exact binomial interval
+        was never right, or always, is so in every resample; it gets the exact binomial interval
         (Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404) over the pictures that
         count for it.
 
         Args:
             confidence: Share of the resamples that an interval covers, in (0, 1).
-            resamples: At least 1.
-            seed: Of the draws.
+            resamples: Number of resamples, at least 1.
+            seed: Seed of the draws.
 
         Returns:
             Lowest and highest value of `accuracy`, `macro_f1` and every `f1_<emotion>`.
@@ -195,7 +196,7 @@ class Evaluation:
         return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     def report(self) -> dict[str, Mapping[str, float]]:
-        """Precision, recall, F1 and number of pictures per emotion, and the headline numbers."""
+        """Return precision, recall, F1 and pictures per emotion, and the headline numbers."""
         support = self.confusion.sum(axis=1)
         rows: dict[str, Mapping[str, float]] = {
             name: {
@@ -217,16 +218,16 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """What a finished trial came to."""
+    """Result of a finished trial."""
 
     epochs: tuple[EpochMetrics, ...]
     """In order, the first epoch first."""
     best_epoch: int
     """Epoch, from 1, whose weights were kept: the first with the best validation macro-F1."""
     validation: Evaluation
-    """The model that is stored, in float32 and without augmentation, on validation."""
+    """The stored model on the validation set, in float32 and without augmentation."""
     views: Mapping[int, Evaluation] = dataclasses.field(default_factory=dict)
-    """The same with its answers averaged over so many views of each picture."""
+    """The same with predictions averaged over views of each picture, by number of views."""
     train_seconds: float
     """Wall time of the epochs, validation included."""
     model_parameters: int
@@ -239,18 +240,18 @@ class TrialResult:
 
 
 def f1_of(confusion: np.ndarray) -> np.ndarray:
-    """F1 of every emotion from counts of (true, predicted), shape (…, 7, 7) to (…, 7)."""
+    """Compute every emotion's F1 from counts of (true, predicted), shape (…, 7, 7) to (…, 7)."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     return _ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1))
 
 
 def _exact(is_always: bool, n: int, tail: float) -> np.ndarray:
-    """Ends of a share that was 0, or 1 if `is_always`, among `n`, shape (2,)."""
+    """Return the interval of a share that was 0, or 1 if `is_always`, among `n`, shape (2,)."""
     far = tail ** (1 / n)
     return np.array([far, 1.0] if is_always else [0.0, 1 - far])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`part / whole`, 0 where `whole` is 0."""
+    """Return `part / whole`, and 0 where `whole` is 0."""
     ratio: np.ndarray = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
     return ratio

@@ -1,4 +1,4 @@
-"""What may be deleted: stored models in, a verdict with its reason on each out.
+"""What may be deleted: stored models in, a verdict with a reason for each out.
 
 Pure: no store, no clock, so that every rule can be tested by itself.
 """
@@ -17,29 +17,29 @@ class Version:
     """A version in the registry."""
 
     name: str
-    """Of the registered model."""
+    """Name of the registered model."""
     number: str
     source: str
     """What it loads: `models:/m-…`, or another address."""
     run_id: str = ""
-    """Of the run that it is said to come from."""
+    """ID of the run that it is said to come from."""
     study: str = ""
     """Name of the study that registered it; empty if none did."""
     uses: tuple[str, ...] = ()
     """Aliases that point at it, and its stage if it has one in use."""
     location: str = ""
-    """Where its files are, if `source` is another version, whose address does not say it."""
+    """Where its files are, if `source` is another version, whose address does not tell."""
 
     def __str__(self) -> str:
         return f"{self.name} version {self.number}"
 
     @property
     def is_ours(self) -> bool:
-        """Whether a search registered it; a copy of such a version is another's."""
+        """Whether a search registered it; a copy of such a version does not count."""
         return bool(self.study) and self.source.startswith("models:/m-")
 
     def loads(self, model_id: str, run_id: str) -> bool:
-        """Tell whether it may load a logged model of a run (empty if not known), by any address."""
+        """Tell whether it may load a logged model of a run (empty if unknown), by any address."""
         is_of_run = self.run_id == run_id or self.source.startswith(f"runs:/{run_id}/")
         return model_id in self.source or model_id in self.location or bool(run_id and is_of_run)
 
@@ -53,28 +53,28 @@ class StoredModel:
     study: str
     """Name of the study that made it; empty if none did."""
     study_run_id: str
-    """Tells studies of one name in several databases apart; empty if none made it."""
+    """Distinguishes studies of one name in several databases; empty if none made it."""
     trial: int
     """Number of the trial; -1 if none made it."""
     run_id: str
-    """Of the run that made it; empty if it is not known."""
+    """ID of the run that made it; empty if unknown."""
     score: float | None
-    """Validation macro-F1; None if the model is not all there, so that it counts for nothing."""
+    """Validation macro-F1; None if unknown or the model is incomplete, so it counts for nothing."""
     location: str
     """Where its files are."""
     size: int
     """Bytes of its files."""
     versions: tuple[Version, ...] = ()
     held: str = ""
-    """Why nobody may touch it, whatever it is worth; empty if nothing holds it."""
+    """Why it must not be touched, whatever its worth; empty if nothing holds it."""
     begun: str = ""
     """When and why an earlier `clean` began to delete it; empty if none did."""
 
     @property
     def megabytes(self) -> float:
-        """Its size as it is shown and compared: 10^6 bytes, to a tenth.
+        """Size as it is shown and compared: in units of 10^6 bytes, rounded to a tenth.
 
-        Packages of one network differ by some bytes of text, which makes none of them smaller.
+        Packages of one network differ by a few bytes of text, which makes none of them smaller.
         """
         return round(self.size / 1e6, 1)
 
@@ -94,17 +94,17 @@ class Verdict:
 
 
 def plan(models: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
-    """Say of each model whether something needs it.
+    """Decide for each model whether something needs it.
 
-    What is in use stays, and of each study the best `keep` and the front of score and size. Doing
-    what the plan says leaves a store whose plan is to delete nothing.
+    Models in use stay, and of each study the best `keep` and the front of score and size. Once a
+    plan has been carried out, the next one deletes nothing.
 
     Args:
-        models: All of their studies; a part would make others the best.
-        policy: What may go.
+        models: All models of their studies; with only some, others would be the best.
+        policy: What may be deleted.
 
     Returns:
-        Study by study, best first; what counts for nothing at the end.
+        Verdicts study by study, best first; models that count for nothing come last.
     """
     studies: dict[str, list[StoredModel]] = defaultdict(list)
     for model in models:
@@ -113,18 +113,18 @@ def plan(models: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
 
 
 def doomed(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The models that go, in the order in which to delete them: unregistered ones first.
+    """List the models to delete, in order: unregistered ones first.
 
-    What an earlier call began and could not end comes last, so that it keeps nothing else back.
+    What an earlier call began and could not finish comes last, so that it holds nothing else up.
     """
     going = [verdict for verdict in verdicts if verdict.goes]
     return sorted(going, key=lambda verdict: (verdict.model.is_left, bool(verdict.model.versions)))
 
 
 def front(models: Sequence[StoredModel]) -> list[StoredModel]:
-    """The Pareto front of score and size: each is smaller than all that are as good as it.
+    """Find the Pareto front of score and size: each is smaller than all others as good or better.
 
-    Of models that are equal in both, the earliest trial stands for all.
+    Of models that are equal in both, the earliest trial represents all.
     """
     by_score = sorted(models, key=lambda m: (-(m.score or 0), m.megabytes, m.trial))
     found: list[StoredModel] = []
@@ -156,7 +156,7 @@ def _judge(study: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
 
 
 def _need(model: StoredModel) -> str:
-    """What forbids to touch a model, whatever its worth."""
+    """Say why a model must not be touched, whatever its worth; empty if nothing forbids it."""
     if model.held:
         return model.held
     for version in model.versions:

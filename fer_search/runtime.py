@@ -1,6 +1,6 @@
-"""The machine: on which device and in which arithmetic Keras computes.
+"""The machine: on which device and with which arithmetic Keras computes.
 
-`configure` sets Keras up in this process and says what it found. TensorFlow is imported only where
+`configure` sets up Keras in this process and returns what it found. TensorFlow is imported only if
 it is Keras's backend.
 """
 
@@ -26,7 +26,7 @@ _PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-tuner", "optuna", "ml
              "scikit-learn", "scipy")  # fmt: skip
 CPU_IMAGE_SIZES = (48,)
 GPU_IMAGE_SIZES = (96, 128, 160)
-"""What `image_sizes=auto` means. On FER2013 larger inputs score higher and cost by their area."""
+"""What `image_sizes=auto` means. On FER2013, larger inputs score higher; cost grows with area."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,14 @@ class Device:
 
 
 def configure(precision: str = AUTO) -> Device:
-    """Set up Keras in this process: memory growth, dtype policy, JAX's cache of programs.
+    """Set up Keras in this process: memory growth, dtype policy, JAX's compilation cache.
 
     Args:
         precision: One of `config.PRECISIONS`; `auto` chooses for the device.
 
     Returns:
-        What will be used. A GPU that is there but that the backend does not see is warned about,
-        once per process, with the mend.
+        What will be used. If there is a GPU but the backend does not see it, a warning says how to
+        fix that.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: take memory as needed
     import keras
@@ -90,7 +90,7 @@ def configure(precision: str = AUTO) -> Device:
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU as its driver tells."""
+    """An NVIDIA GPU, as its driver reports it."""
 
     index: int
     name: str
@@ -117,7 +117,7 @@ def nvidia_gpus() -> list[Gpu]:
 
 
 def environment(device: Device) -> dict[str, Any]:
-    """Say what a study runs with, JSON-ready: device, Python, packages, this program's commit."""
+    """Describe what a study runs with, JSON-ready: device, Python, packages, program's commit."""
     packages = {}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -136,12 +136,12 @@ def environment(device: Device) -> dict[str, Any]:
 
 
 def jit_compile() -> bool | str:
-    """What to pass to `Model.compile`: on a CPU, TensorFlow trains four times slower with XLA."""
+    """Choose `Model.compile`'s argument: on a CPU, TensorFlow trains four times slower with XLA."""
     return False if is_tensorflow_on_cpu() else "auto"
 
 
 def is_tensorflow_on_cpu() -> bool:
-    """Tell whether TensorFlow computes here, and on no GPU."""
+    """Tell whether TensorFlow is the backend and has no GPU."""
     import keras
 
     backend = keras.backend.backend()
@@ -149,7 +149,7 @@ def is_tensorflow_on_cpu() -> bool:
 
 
 def is_jax_on_gpu() -> bool:
-    """Tell whether JAX computes here, on a GPU."""
+    """Tell whether JAX is the backend and has a GPU."""
     import keras
 
     backend = keras.backend.backend()
@@ -165,7 +165,7 @@ def _is_visible(index: int, uuid: str) -> bool:
 
 
 def _commit() -> str | None:
-    """Of this program, ending in `-dirty` if it was changed since; None outside a git checkout."""
+    """Find this program's commit, with `-dirty` if changed since; None outside a git checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(
@@ -199,7 +199,7 @@ def _count_gpus(backend: str) -> int:
 
 
 def _precision(gpu: Gpu | None, *, is_gpu: bool) -> str:
-    """The fastest arithmetic that trains as well as float32 on this device."""
+    """Choose the fastest arithmetic that trains as well as float32 on this device."""
     if gpu is not None:
         if gpu.capability >= (8, 0):
             return "mixed_bfloat16"
@@ -211,7 +211,7 @@ def _precision(gpu: Gpu | None, *, is_gpu: bool) -> str:
 
 @functools.cache
 def _cpu_info() -> dict[str, str]:
-    """First processor's entry of /proc/cpuinfo; empty where there is none (macOS, Windows)."""
+    """Read the first entry of /proc/cpuinfo; empty where there is none (macOS, Windows)."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,6 +1,6 @@
-"""What all configs share: frozen, validated at birth, and refused in words that help.
+"""What all configs share: they are frozen, validated on creation, and refused with helpful errors.
 
-And the types of the settings that several commands have: names, lists, the address of a storage.
+Also the types of settings that several commands have: names, lists, the URL of a storage.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _EXPECTED = {
     _STUDY_NAME: "letters and digits, after the first one also blanks, dots, dashes, underscores",
     _MODEL_NAME: "a name without / : . % and quotation marks",
 }
-"""What pydantic expected, by the type of its complaint or by its pattern, in plain words."""
+"""What pydantic expected, in plain words, by the type of its error or by its pattern."""
 
 
 class Frozen(pydantic.BaseModel):
-    """Immutable, without unknown fields; a refusal is a `ConfigError` that names every fault."""
+    """An immutable model without unknown fields; a `ConfigError` names every fault."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class Request(Frozen):
 
 
 def one_of(names: Iterable[str]) -> pydantic.BeforeValidator:
-    """Let these names pass; a refusal lists them."""
+    """Accept only these names; the error lists them."""
     known = tuple(names)
 
     def check(value: Any) -> Any:
@@ -101,14 +101,14 @@ def _refusal(cls: type[Frozen], error: pydantic.ValidationError) -> ConfigError:
 
 
 def _listed(value: Any) -> Any:
-    """Take `a,b` for `("a", "b")`; spaces around the commas and repetitions do not matter."""
+    """Read `a,b` as `("a", "b")`; spaces around the commas and repetitions do not matter."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return tuple(dict.fromkeys(value)) if isinstance(value, (list, tuple)) else value
 
 
 def _shared_and_open(url: str) -> str:
-    """Let pass what several processes can use and what may be written into a log."""
+    """Accept a URL that several processes can use and that may be written into a log."""
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
         raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
@@ -126,6 +126,6 @@ def _shared_and_open(url: str) -> str:
 Listed = pydantic.BeforeValidator(_listed)
 """`a,b` for `("a", "b")`."""
 StorageUrl = Annotated[str, pydantic.AfterValidator(_shared_and_open)]
-"""Of a database that several processes can use, without a password in it."""
+"""URL of a database that several processes can use, without a password in it."""
 StudyName = Annotated[str, Field(pattern=_STUDY_NAME, max_length=200)]
 ModelName = Annotated[str, Field(pattern=_MODEL_NAME, max_length=200)]

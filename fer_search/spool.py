@@ -1,8 +1,8 @@
 """The spool: what a finished trial leaves on local disk until Optuna and MLflow have it.
 
-A trial is first written here, whole or not at all (one rename), then told and uploaded from here,
-then removed. After a kill at any moment the next start finds either nothing, or all it needs to
-finish the job. Files are Keras's, npz and JSON; nothing is pickled.
+A trial is first written here, whole or not at all (one rename), then told to Optuna and uploaded
+from here, then removed. After a kill at any moment, the next start finds either nothing or all it
+needs to finish the job. Files are in Keras's format, npz and JSON; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Spooled:
     finished_at: float
     """Seconds since the epoch; the time of its final metrics, however late they are logged."""
     params: dict[str, Any]
-    """What was tried, by names as MLflow shows them."""
+    """Hyperparameters by their names in MLflow."""
     result: TrialResult
     pictures: dict[str, np.ndarray]
-    """What the network saw, as `model.preview` gives it; nothing for a foreign network."""
+    """What the network saw, as `model.preview` gives it; empty for a foreign network."""
 
     @property
     def model(self) -> Path:
@@ -53,25 +53,25 @@ class Spooled:
         return self.folder / _MODEL
 
     def remove(self) -> None:
-        """Empty this place: everything has arrived. Who looks meanwhile sees it whole or not."""
+        """Remove the trial once all has arrived; others see it whole or not at all meanwhile."""
         gone = self.folder.rename(self.folder.with_name(f".gone-{time.time_ns()}"))
         shutil.rmtree(gone, ignore_errors=True)
 
 
 def folder_of(study_run_id: str) -> Path:
-    """Where the trials of a study wait on this machine (made if missing)."""
+    """Return the folder where a study's trials wait on this machine; create it if missing."""
     folder = platformdirs.user_state_path("fer_search") / "spool" / study_run_id
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def lock_of(spool: Path, number: int) -> FileLock:
-    """Whoever holds this may write or deliver the trial."""
+    """Return the lock whose holder may write or deliver the trial."""
     return FileLock(spool / f".trial-{number:03d}.lock")
 
 
 def checkpoint_of(spool: Path, number: int) -> Path:
-    """Where a trial is kept while it is trained; see `model.checkpoint`."""
+    """Return the path of a trial's checkpoint while it trains; see `model.checkpoint`."""
     return spool / f"checkpoint-{number:03d}.npz"
 
 
@@ -95,11 +95,11 @@ def put(
     """Write a trial into the spool, whole or not at all.
 
     Args:
-        spool: From `folder_of`.
-        number: Of the trial.
-        run_id: Its MLflow run.
-        params: What was tried; values that JSON knows.
-        result: What it came to.
+        spool: The study's folder, from `folder_of`.
+        number: Number of the trial.
+        run_id: MLflow run of the trial.
+        params: Hyperparameters of the trial; values that JSON can hold.
+        result: Result of the trial.
         pictures: See `Spooled.pictures`.
         save_model: Writes the inference model to the path it is given.
     """
@@ -130,9 +130,9 @@ def put(
 
 
 def waiting(spool: Path) -> Iterator[Spooled]:
-    """Go through the trials that wait in the spool, lowest number first.
+    """Iterate over the trials that wait in the spool, in order of their folders' names.
 
-    One that cannot be read, say after a loss of power, is set aside with a warning.
+    One that cannot be read, for example after a power failure, is set aside with a warning.
     """
     for place in sorted(spool.glob("trial-*")):
         try:
@@ -147,7 +147,7 @@ def waiting(spool: Path) -> Iterator[Spooled]:
 
 
 def sweep(spool: Path) -> None:
-    """Remove what a kill left of drafts, those of live workers are locked, and of removals."""
+    """Remove what a kill left of drafts and removals; drafts of live workers are locked."""
     for gone in spool.glob(".gone-*"):
         shutil.rmtree(gone, ignore_errors=True)
     for draft in spool.glob(".draft-*"):

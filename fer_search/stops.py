@@ -1,6 +1,6 @@
-"""Orderly stops: how one is asked for, heeded, and passed on.
+"""Orderly stops: how one is requested, heeded, and passed on.
 
-`mlflow run` does not pass on a SIGTERM of its own, so a search ends when its launcher does.
+`mlflow run` does not pass on a SIGTERM that it gets, so a search ends when its launcher does.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import psutil
 from fer_search.processes import is_alive
 
 STOP_SECONDS = 20
-"""An orderly stop that takes longer is broken off."""
+"""Seconds after which an orderly stop is cut short."""
 _MOMENT = 0.2
-"""Seconds after which a stop that got lost is raised again."""
+"""Seconds after which a lost stop is raised again."""
 
 _stops: collections.deque[float] = collections.deque()
-"""When a stop was asked for that nobody has heeded; without a lock, for signal handlers."""
+"""When stops were requested that are not yet heeded; without a lock, for signal handlers."""
 _SPARED = {getattr(signal, "SIGHUP", None)}
-"""Signals that a process may be told to ignore from its start."""
+"""Signals that stay ignored if the process was started to ignore them."""
 
 
 def stop_on_signals() -> None:
     """Turn the first SIGINT, SIGTERM or SIGHUP into `KeyboardInterrupt`; ignore those after it.
 
     One signal is one orderly stop: a second one, which `mlflow run` sends after Ctrl-C, must not
-    break off the tidying. Python loses an exception that is raised while it calls a finalizer or
-    a callback from C. If it notices that, the exception is raised again a moment later; C need not
-    tell, so long work calls `heed_stop` now and then, too. Under `nohup` a SIGHUP stops nothing.
+    interrupt the cleanup. Python loses an exception that is raised in a finalizer or in a callback
+    from C. If Python reports that, the exception is raised again a moment later; C code may not
+    report it, so long work also calls `heed_stop` now and then. Under `nohup`, SIGHUP is ignored.
     """
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = tuple(getattr(signal, name) for name in names if name in dir(signal))
@@ -67,7 +67,7 @@ def stop_on_signals() -> None:
 
 @functools.cache
 def _ignore_at_exit(numbers: tuple[int, ...]) -> None:
-    """When all is done, nothing is left to be stopped. Once: what is registered first ends last."""
+    """Ignore signals at exit, when nothing is left to stop. Once: the first handler runs last."""
     atexit.register(_ignore, numbers)
 
 
@@ -77,14 +77,14 @@ def _ignore(numbers: Iterable[int]) -> None:
 
 
 def heed_stop() -> None:
-    """Raise `KeyboardInterrupt` if a stop was asked for and its exception got lost."""
+    """Raise `KeyboardInterrupt` if a stop was requested and its exception got lost."""
     if _stops:
         _stops.clear()
         raise KeyboardInterrupt
 
 
 def stop_with(process: psutil.Process) -> None:
-    """Stop this process, as by SIGTERM, when `process` ends; hard if it does not heed that."""
+    """Send SIGTERM to this process when `process` ends; exit hard if it does not heed that."""
 
     def watch() -> None:
         while is_alive(process):

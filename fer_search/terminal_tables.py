@@ -1,4 +1,4 @@
-"""Tables on the terminal: the best trials of a study, and what stored models take."""
+"""Tables on the terminal: the best trials of a study, and the sizes of stored models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_search.trials import TrialSummary, complete, main_parameters
 def top_trials(trials: Sequence[TrialSummary], n: int = 5) -> Table:
     """Tabulate the best completed trials, best first."""
     best = complete(trials)[:n]
-    begun = sum(trial.state != "WAITING" for trial in trials)  # trials to try first wait, too
+    begun = sum(trial.state != "WAITING" for trial in trials)  # enqueued trials wait, too
     table = Table(title=f"Top {len(best)} of {begun} trials, on validation")
     parameters = main_parameters(best)
     for column in ("trial", "macro-F1", "accuracy", "epochs", *parameters):
@@ -31,7 +31,7 @@ def top_trials(trials: Sequence[TrialSummary], n: int = 5) -> Table:
 
 
 def stored_models(title: str, verdicts: Sequence[Verdict]) -> Table:
-    """Tabulate what stored models take, and what becomes of each."""
+    """Tabulate the sizes of stored models and what becomes of each."""
     megabytes = sum(verdict.model.size for verdict in verdicts) / 1e6
     table = Table(
         title=f"{title}: {len(verdicts)} stored, {megabytes:.1f} MB", title_justify="left"

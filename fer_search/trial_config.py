@@ -1,4 +1,4 @@
-"""One trial as the study suggests it; what is *searched* (ranges) stands in `study/space.py`."""
+"""One trial as the study suggests it; what is *searched* (ranges) is in `study/space.py`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fer_search.settings import Frozen, one_of
 
 
 class Augmentation(Frozen):
-    """How much training pictures are varied; 0 is the identity, whatever the kind."""
+    """How much training pictures are varied; 0 is the identity for each of the changes."""
 
     rotation: float = Field(0, ge=0, le=45)
-    """Largest turn to either side, degrees."""
+    """Largest rotation to either side, in degrees."""
     shift: float = Field(0, ge=0, le=0.5)
     """Largest shift along each axis, as a share of the side."""
     zoom: float = Field(0, ge=0, le=0.5)
@@ -41,7 +41,7 @@ class Augmentation(Frozen):
 
 
 class TrialConfig(Frozen):
-    """One trial, complete: the same config on the same data trains the same model."""
+    """All hyperparameters of a trial: the same config on the same data trains the same model."""
 
     backbone: Annotated[str, one_of(BACKBONES)]
     weights: str = Field("none", min_length=1)
@@ -51,9 +51,9 @@ class TrialConfig(Frozen):
     unfreeze_depth: int = Field(STAGES, ge=0, le=STAGES)
     """Stages of the backbone that train, counted from its output; 0 trains the head alone."""
     batch_norm: Annotated[str, one_of(BATCH_NORMS)] = "stage"
-    """Which BatchNormalization of the backbone learns from the batches: that of the stages that
-    train (`stage`), none (`frozen`: pretrained statistics and scales stay), or all (`trainable`).
-    """
+    """Which BatchNormalization layers of the backbone learn from the batches: those of the stages
+    that train (`stage`), none (`frozen`: pretrained statistics and scales stay), or all
+    (`trainable`)."""
     pooling: Annotated[str, one_of(POOLINGS)] = "avg"
     """How the last feature maps become one vector."""
     head_units: int = Field(0, ge=0, le=8192)
@@ -61,22 +61,21 @@ class TrialConfig(Frozen):
     dropout: float = Field(0.4, ge=0, lt=1)
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = "adamw"
     learning_rate: float = Field(3e-4, gt=0, le=10)
-    """Of the head, at the end of the warm-up."""
+    """Learning rate of the head, at the end of the warm-up."""
     weight_decay: float = Field(1e-3, ge=0, lt=1)
-    """Decoupled, multiplied by the learning rate of the step; biases and scales are spared."""
+    """Decoupled, multiplied by the learning rate of the step; biases and scales are exempt."""
     backbone_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of the backbone as a share of the head's."""
     schedule: Annotated[str, one_of(SCHEDULES)] = "cosine"
-    """Of the learning rate: half a cosine down to 0, or halved where validation stands still."""
+    """How the learning rate falls: half a cosine to 0, or halved when validation stagnates."""
     warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises from 0."""
+    """Share of all steps over which the learning rate rises from 0."""
     head_warmup: int = Field(0, ge=0)
-    """First epochs in which the head alone trains, at its full rate; less than `epochs`."""
+    """Number of first epochs that train only the head, at its full rate; less than `epochs`."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of the gradient over all weights; 0 for no limit."""
     ema_decay: float = Field(0, ge=0, lt=1)
-    """Of the moving average of the weights that is validated and kept; 0 for the weights as they
-    are."""
+    """Decay of the moving average of the weights that is validated and kept; 0 for no average."""
     batch_size: int = Field(64, ge=1, le=8192)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     mixup: float = Field(0, ge=0, le=10)
@@ -84,13 +83,13 @@ class TrialConfig(Frozen):
     class_weight_power: float = Field(0.5, ge=0, le=1)
     """β of class weights n^-β: 0 for none, 1 for balanced."""
     balanced_sampling: bool = False
-    """Every emotion comes equally often in an epoch; an alternative to class weights."""
+    """Whether every emotion occurs equally often in an epoch; an alternative to class weights."""
     focal_gamma: float = Field(0, ge=0, le=10)
     """γ of the focal loss, an alternative to class weights; 0 is cross-entropy."""
     augmentation: Augmentation = Augmentation()
     epochs: int = Field(20, ge=1, le=10_000)
     patience: int = Field(6, ge=1)
-    """Training ends after so many epochs without a better validation macro-F1."""
+    """Training ends after this many epochs without a better validation macro-F1."""
     seed: int = Field(0, ge=0, lt=2**32)
 
     @pydantic.model_validator(mode="after")
@@ -107,7 +106,7 @@ class TrialConfig(Frozen):
         return self
 
     def to_params(self) -> dict[str, str | int | float]:
-        """Flatten into names and plain values, `augmentation.rotation` for nested ones."""
+        """Flatten into names and plain values; nested names read like `augmentation.rotation`."""
         params: dict[str, str | int | float] = {}
         for name, value in self.model_dump().items():
             nested = value if isinstance(value, dict) else {}
@@ -118,10 +117,10 @@ class TrialConfig(Frozen):
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Read back what `to_params` gave, from plain values or from MLflow's strings.
+        """Restore a config from what `to_params` returned, as plain values or MLflow's strings.
 
         Raises:
-            ConfigError: If a name is unknown or a value is not possible.
+            ConfigError: If a name is unknown or a value is invalid.
         """
         values: dict[str, Any] = {}
         for name, value in params.items():
@@ -134,5 +133,5 @@ class TrialConfig(Frozen):
 
 
 def _plain(value: Any) -> str | int | float:
-    """Booleans as 0 and 1, so that the tracking UI can plot them."""
+    """Turn booleans into 0 and 1, so that the tracking UI can plot them."""
     return int(value) if isinstance(value, bool) else value

@@ -1,6 +1,6 @@
-"""What a study knows of its trials, and what that tells: the best one, the progress, what differs.
+"""What a study knows about its trials, and what follows: the best one, progress, differences.
 
-`study/study.py` makes these summaries from Optuna's trials; whoever shows them needs no Optuna.
+`study/study.py` makes these summaries from Optuna's trials; showing them does not need Optuna.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ WORDS = {
     "RUNNING": "running",
     "WAITING": "waiting",
 }
-"""State of a trial -> how it is called where people read."""
+"""State of a trial -> its name where people read it."""
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
-"""States in which a trial stays."""
+"""Final states of a trial."""
 
 _LONGEST_REASON = 400
-"""Characters of a failure's message that are shown."""
+"""Most characters of a failure's message that are shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSummary:
-    """What a study knows of one trial, for progress and figures."""
+    """What a study knows about one trial, for progress and figures."""
 
     number: int
     state: str
@@ -46,15 +46,15 @@ class TrialSummary:
     progress: Sequence[int] | None = None
     """Epoch, batch and batches per epoch of a running trial."""
     started: float | None = None
-    """When it was taken, in seconds since the epoch; None while it waits."""
+    """When it started, in seconds since the epoch; None while it waits."""
     ended: float | None = None
-    """When it was told; None before."""
+    """When it ended, in seconds since the epoch; None before."""
 
     @property
     def reason(self) -> str:
         """Why it failed, on one line and shortened."""
         words = " ".join(self.failure.get("failure.message", "no reason was recorded").split())
-        if len(words) > _LONGEST_REASON:  # anywhere: a path or a list may be one long word
+        if len(words) > _LONGEST_REASON:  # even within a word: a path or a list may be long
             words = words[: _LONGEST_REASON - 2] + " …"
         return words
 
@@ -65,33 +65,33 @@ class TrialSummary:
 
 
 def ranked(trials: Iterable[TrialSummary]) -> list[TrialSummary]:
-    """Sort by value, the highest first, and the earliest of equals."""
+    """Sort by value, highest first; of equal values, the earliest trial first."""
     return sorted(trials, key=lambda trial: (-(trial.value or 0.0), trial.number))
 
 
 def complete(trials: Iterable[TrialSummary]) -> list[TrialSummary]:
-    """The completed trials, the best first."""
+    """Return the completed trials, best first."""
     return ranked(t for t in trials if t.state == "COMPLETE" and t.value is not None)
 
 
 def best_of(trials: Iterable[TrialSummary]) -> TrialSummary | None:
-    """The best of the completed trials; None if there is none."""
+    """Return the best completed trial; None if there is none."""
     return next(iter(complete(trials)), None)
 
 
 def main_parameters(trials: Sequence[TrialSummary]) -> list[str]:
-    """Names of parameters for a column each: ours, or the first ones of a foreign HyperModel."""
+    """Choose the parameters to show in columns: ours, or a foreign HyperModel's first ones."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [n for n in ("backbone", "image_size", "optimizer") if n in names] or names[:4]
 
 
 def n_finished(trials: Sequence[TrialSummary]) -> int:
-    """Number of trials that count towards what a study shall hold: complete and pruned ones."""
+    """Count the trials that count towards a study's goal: complete and pruned ones."""
     return sum(trial.state in ("COMPLETE", "PRUNED") for trial in trials)
 
 
 def differing(trials: Sequence[TrialSummary], importances: Mapping[str, float]) -> list[str]:
-    """Parameters that differ between completed trials.
+    """List the parameters that differ between completed trials.
 
     The most important ones come first, then those that most trials have.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it is ignored, and so by every child
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores it, and children inherit that
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes minutes, so that no process is left alone with it at the end."""
+    """Begin with the tests that take minutes, so that no process ends up running them alone."""
     items.sort(key=lambda item: "resume" not in item.nodeid and "end_to_end" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep caches, spool and stores of a test inside its folder."""
+    """Keep a test's caches, spool and stores in its own folder."""
     for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     for name in list(os.environ):
@@ -46,7 +46,7 @@ def own_precision() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The real FER2013 and real weights: the folder FER_SHARED, else ../shared."""
+    """Folder of the real FER2013 and real weights: FER_SHARED, otherwise ../shared."""
     folder = Path(os.environ.get("FER_SHARED", ROOT.parent / "shared"))
     if not (folder / "data" / "fer2013.zip").exists():
         pytest.skip(f"no real FER2013: neither FER_SHARED nor {folder} has data/fer2013.zip")

@@ -1,4 +1,4 @@
-"""HTML as a browser takes it apart."""
+"""HTML as a browser parses it."""
 
 import re
 from html.parser import HTMLParser
@@ -7,7 +7,7 @@ VOID = ("meta", "img", "br", "input", "wbr")
 
 
 class Page(HTMLParser):
-    """What a page holds; fails if an element is not closed in order, or has a handler."""
+    """The content of a page; fails on elements closed out of order and on event handlers."""
 
     def __init__(self, html):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Drawn faces, split: data for tests that need no real ones."""
+"""Drawn faces, already split, for tests that need no real ones."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A small store to clean: a study of six trials, and what the tests ask about it."""
+"""A small store to clean, with a study of six trials, and helpers to inspect it."""
 
 import contextlib
 import shutil
@@ -25,11 +25,11 @@ TRIALS = {  # number: score, bytes, whether registered
     5: (0.4, LARGE, True),
 }
 VERSIONS = {0: "1", 1: "2", 2: "3", 4: "4", 5: "5"}
-"""Version by trial; 0 is the challenger and 2 the champion."""
+"""Version by trial; trial 0 is the challenger, trial 2 the champion."""
 
 
 def begin_study(client, name, trials):
-    """Store the models of a study that has ended, as a search does."""
+    """Store the models of a finished study, as a search does."""
     study_run = StudyRun(client, store.begin_run(client, name, {}))
     study_run.set_tags({"fer.command": "search", "optuna.study": name})
     for number, (score, size, is_registered) in trials.items():
@@ -65,7 +65,7 @@ def run_clean(**wishes):
 
 
 def stored(client):
-    """Models that the store still lists, by trial; -1 for what no search made."""
+    """Models that the store still lists, by trial; -1 for one that no search made."""
     return {model.trial: model for model in models.inventory(client)}
 
 
@@ -86,7 +86,7 @@ def versions(client):
 
 
 def loads(uri):
-    """Whether a model's files can be had, by the way that everybody takes."""
+    """Whether a model's files can be downloaded in the usual way."""
     with tempfile.TemporaryDirectory() as folder:
         mlflow.artifacts.download_artifacts(uri, dst_path=folder)
         return Path(folder, "artifacts", "model.keras").stat().st_size > 0
@@ -98,7 +98,7 @@ def content():
 
 
 def end_state(client):
-    """All that a clean-up changes, without times and its own runs."""
+    """Everything that `clean` changes, except times and its own runs."""
     experiment = client.get_experiment_by_name("faces").experiment_id
     children = client.search_runs([experiment], "tags.`optuna.trial_number` LIKE '%'")
     return (
@@ -118,4 +118,4 @@ CLEANED = (
     [("MLmodel", 500)] * 4 + [("model.keras", SMALL)] + [("model.keras", LARGE)] * 3,
     {f"trial-00{n}": WHY if n in (1, 3, 5) else "" for n in TRIALS},
 )
-"""What `end_state` says after everything that can go has gone, with keep=1."""
+"""Result of `end_state` when everything that can go has gone, with keep=1."""

@@ -1,4 +1,4 @@
-"""Who may import whom: one framework, one home; values go down, results come up."""
+"""Which module may import which: one home per framework; values go down, results come up."""
 
 import ast
 from pathlib import Path

@@ -65,7 +65,7 @@ def test_a_search_leaves_scores_that_rise(tmp_path):
     numbers = json.loads(file.read_text())
     assert 0 < numbers["search.best.ours"] <= 1
     ratio = numbers["search.time_ratio.i_epoch"]
-    assert ratio is None or ratio > 0  # null where ours was never as good in these six seconds
+    assert ratio is None or ratio > 0  # null if ours was never as good in the six seconds
 
 
 @pytest.mark.slow

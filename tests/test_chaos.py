@@ -1,4 +1,4 @@
-"""A little chaos, and whether the auditor sees what it should."""
+"""A short chaos run, and whether the auditor finds what it should."""
 
 import shutil
 import sqlite3

@@ -8,7 +8,7 @@ from fer_search.config import EMOTIONS
 from fer_search.results import Evaluation
 
 SHARES = np.array([491, 55, 528, 879, 626, 594, 416]) / 3589
-"""Of the emotions in FER2013's PrivateTest."""
+"""Shares of the emotions in FER2013's PrivateTest."""
 
 
 def evaluation(labels, predictions):
@@ -16,14 +16,14 @@ def evaluation(labels, predictions):
 
 
 def guess(rng, labels, skill):
-    """Predictions that are right with probability `skill`, else any emotion, by frequency."""
+    """Predictions that are right with probability `skill`, otherwise drawn by frequency."""
     others = rng.choice(len(EMOTIONS), len(labels), p=SHARES)
     return np.where(rng.random(len(labels)) < skill, labels, others)
 
 
 def two_models(seed, skill, other_skill, n=3589):
-    """Two models of which half the answers are the same by design: as of two networks that were
-    trained alike, three answers in four agree."""
+    """Two models that share half their predictions by design, so that three in four agree, as with
+    two networks trained alike."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(len(EMOTIONS), n, p=SHARES)
     ours = guess(rng, labels, skill)

@@ -1,4 +1,4 @@
-"""Whole commands as a person types them, in processes of their own."""
+"""Whole commands as a user types them, in their own processes."""
 
 import importlib.util
 import os
@@ -201,7 +201,7 @@ def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
 def test_a_mistake_is_refused_without_a_traceback_and_without_a_run(
     tmp_path, monkeypatch, capsys, options, said
 ):
-    """In this process: the refusals are many, and each process takes seconds to import."""
+    """Run in this process: there are many refusals, and a new process takes seconds to import."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.h5").write_text("these are no weights")
     monkeypatch.setattr(sys, "argv", ["fer_search", "search", *SMALL, *options])
@@ -236,6 +236,6 @@ def test_real_faces_and_real_weights_reach_what_a_sound_pipeline_reaches(shared,
     assert done.returncode == 0, done.stdout
     _, study_run, children = run_tree()
     assert {child.info.status for child in children} == {"FINISHED"}
-    # The first known-good point is made for long searches, the second one for such as this.
+    # The first known-good point suits long searches, the second one short ones like this.
     assert max(child.data.metrics["val_macro_f1"] for child in children) >= 0.2  # guessing: 0.14
     assert 0 < study_run.data.metrics["test_macro_f1"] < 1

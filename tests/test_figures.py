@@ -102,7 +102,7 @@ def png(figure):
 
 
 def words(figure):
-    """Every visible text of a drawn figure."""
+    """All visible texts of a drawn figure."""
     figure.draw_without_rendering()
     return {
         text.get_text()
@@ -112,7 +112,7 @@ def words(figure):
 
 
 def assert_inside(figure):
-    """No text leaves the picture."""
+    """Assert that all text is inside the figure."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     drawn = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
@@ -298,7 +298,7 @@ def test_confusion_has_counts_shares_recall_and_f1():
     assert {"3", "75%", "25%", "recall", "F1"} <= set(said)
     assert "0.75" in said  # recall of angry
     assert "0.86" in said  # its F1: 2 * 3 / (3 + 4)
-    assert said.count("–") == 5  # no recall without pictures
+    assert said.count("–") == 5  # there is no recall without pictures
 
 
 @pytest.mark.parametrize(("n_epochs", "best"), [(0, None), (1, 1), (1, None), (40, 17)])
@@ -348,7 +348,7 @@ def test_drawing_leaves_the_settings_of_others_alone():
 
 
 def settings():
-    # looking at "backend" would choose one
+    # reading "backend" would choose one
     return {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
 
 

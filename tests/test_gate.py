@@ -10,8 +10,8 @@ LABELS = np.repeat(np.arange(7), 100)
 
 
 def measured(hits=60, *, megabytes=10.0, milliseconds=5.0, sure=0.6, **hits_of):
-    """A model that recognises so many of each emotion's 100 pictures, and takes the others for the
-    next emotion."""
+    """A model that recognises `hits` of each emotion's 100 pictures and takes the rest for the next
+    emotion; `hits_of` overrides single emotions."""
     numbers = [hits_of.get(name, hits) for name in EMOTIONS]
     rows = np.tile(np.arange(100), 7)
     right = rows < np.repeat(numbers, 100)

@@ -1,4 +1,4 @@
-"""Real processes and real signals: whatever is killed, the printed resume command goes on."""
+"""Real processes and real signals: whatever is killed, the printed command resumes the search."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def common(tmp_path_factory):
-    """One folder for all processes of this run of pytest."""
+    """One folder for all processes of this pytest run."""
     of_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     folder = tmp_path_factory.getbasetemp().parent / f"kill-and-resume-{of_run}"
     folder.mkdir(exist_ok=True)
@@ -46,7 +46,7 @@ def faces(common):
 
 @pytest.fixture
 def search(tmp_path, faces):
-    """Start a search in a process group of its own; whatever it starts is dead at the end."""
+    """Start a search in its own process group; whatever it starts is killed after the test."""
     started = []
 
     def start(*command, **options):
@@ -74,7 +74,7 @@ def search(tmp_path, faces):
 
 @pytest.fixture(scope="module")
 def undisturbed(common, faces):
-    """What the same search comes to if nobody kills anything."""
+    """Numbers of the same search when nothing is killed."""
     with FileLock(common / "lock"):
         store = f"sqlite:///{common}/mlflow.db"
         options = [f"--{name}={value}" for name, value in SMALL.items()]
@@ -91,7 +91,7 @@ def undisturbed(common, faces):
 
 
 def numbers(client):
-    """All metrics of the trials' epochs but their speed, by trial, name and epoch."""
+    """All metrics of the trials' epochs except speed, by trial, name and epoch."""
     return {
         (run.data.tags["optuna.trial_number"], name, metric.step): metric.value
         for run in client.search_runs(["0"])
@@ -130,25 +130,25 @@ def wait_for(condition, seconds=120):
 
 
 def epochs_reported(number=0):
-    """By this trial, if it is being trained; the first, a good point, trains for 17 epochs."""
+    """Epochs of a trial, 0 if it is not running; the first, a good point, trains for 17."""
     running = [t for t in trials() if t.number == number and t.state.name == "RUNNING"]
     return len(running[0].intermediate_values) if running else 0
 
 
 def mid_trial(process, number=0, after=0):
-    """Wait until another epoch of this trial than `after` is done, and give the workers."""
+    """Wait until a trial has reported more than `after` epochs, and return the workers."""
     wait_for(lambda: epochs_reported(number) > after)
     return workers(process.pid)
 
 
 def assert_resumed():
-    """The trial that was stopped went on where it was."""
+    """Assert that a stopped trial was resumed from its checkpoint."""
     runs = MlflowClient().search_runs(["0"])
     assert max(int(run.data.tags.get("fer.resumed_after_epoch", 0)) for run in runs) >= 1
 
 
 def assert_whole(undisturbed):
-    """N trials, nothing RUNNING, one tree, every model once, every number as it would be."""
+    """Assert N trials, none RUNNING, one tree of runs, each model once, and undisturbed numbers."""
     client = MlflowClient()
     assert numbers(client) == undisturbed
     finished = [t for t in trials() if t.state.name in ("COMPLETE", "PRUNED")]
@@ -192,7 +192,7 @@ def stopped_in_order(process, number):
 
 
 def killed(process):
-    """Its workers notice, give back their trials, and end."""
+    """Kill the search; its workers notice, give back their trials, and end."""
     mine = workers(process.pid)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
@@ -252,7 +252,7 @@ def test_what_a_dead_worker_had_not_delivered_is_delivered(search, undisturbed):
 
 @pytest.fixture
 def server(tmp_path):
-    """A function that starts MLflow's server at one address on the store of this test."""
+    """An address, and a function that starts MLflow's server there on this test's store."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -299,7 +299,7 @@ def test_a_tracking_server_that_is_away_for_a_while_loses_nothing(
     process = search()
     mid_trial(process)
     kill_family(first)
-    mid_trial(process, after=epochs_reported())  # training goes on meanwhile
+    mid_trial(process, after=epochs_reported())  # training continues meanwhile
     start()
     assert process.wait(200) == 0
     assert numbers(MlflowClient()) == undisturbed

@@ -1,4 +1,4 @@
-"""Stores that are away: told from stores that refuse, waited for, and made up for."""
+"""Unavailable stores: distinguished from stores that refuse, waited for, and caught up with."""
 
 import http.server
 import sqlite3
@@ -23,7 +23,7 @@ def raised(call, *arguments):
 
 @pytest.fixture
 def answering():
-    """A function that starts a server which answers everything with one status."""
+    """A function that starts a server that answers every request with one status."""
     servers = []
 
     def start(status):
@@ -114,7 +114,7 @@ def away():
 
 
 class Run:
-    """A run whose store is away for the first calls."""
+    """A run whose store is unavailable for the first calls."""
 
     def __init__(self, outages):
         self.outages, self.written = outages, []

@@ -1,4 +1,4 @@
-"""Many workers on one PostgreSQL, which these tests start for themselves."""
+"""Many workers on one PostgreSQL server, which these tests start themselves."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ def program(name):
 
 @pytest.fixture(scope="module")
 def database():
-    """Address of an empty database; the server runs as an ordinary user, in a temporary folder."""
+    """Address of an empty database server, run by an ordinary user in a temporary folder."""
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed: requirements-postgres.txt")
     if program("initdb") is None:
@@ -66,14 +66,14 @@ def database():
                 time.sleep(0.5)
             yield address
         finally:
-            server.send_signal(signal.SIGINT)  # do not wait for those who are still connected
+            server.send_signal(signal.SIGINT)  # do not wait for open connections
             server.wait(30)
             shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def tracking(database, tmp_path_factory):
-    """Address of MLflow's server on that PostgreSQL; artifacts go through it."""
+    """Address of an MLflow server on that PostgreSQL server; artifacts go through it."""
     folder = tmp_path_factory.mktemp("tracking")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,7 +120,7 @@ def test_four_workers_share_a_study_on_postgresql(database, tracking, monkeypatc
     assert done.returncode == 0, done.stdout
     opened = optuna.storages.RDBStorage(storage)
     trials = optuna.load_study(study_name="s", storage=opened).trials
-    opened.engine.dispose()  # psycopg complains of connections that nobody closed
+    opened.engine.dispose()  # psycopg warns about unclosed connections
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
     assert len(list(tmp_path.rglob("worker-*.log"))) == WORKERS
     client = MlflowClient()

@@ -29,7 +29,7 @@ def test_who_lacks_a_package_is_told_how_to_get_it(tmp_path, monkeypatch, packag
 
 
 def hide(monkeypatch, package, instead=None):
-    """Let a package look as if it were not installed, whether it is or not."""
+    """Make a package appear not installed, whether it is or not."""
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: instead if name == package else found(name)

@@ -26,7 +26,7 @@ def test_a_zombie_is_not_alive():
 
 @pytest.fixture
 def tight():
-    """A cgroup of version 1 whose processes share 64 MiB."""
+    """A version 1 cgroup whose processes share 64 MiB."""
     group = Path(f"/sys/fs/cgroup/memory/fer-search-{os.getpid()}")
     try:
         group.mkdir()

@@ -153,7 +153,7 @@ def test_commands_are_not_broken_into_lines(plain):
 
 def test_a_terminal_that_is_closed_does_not_hide_the_stop(monkeypatch):
     master, terminal = os.openpty()
-    file = open(terminal, "w")  # noqa: SIM115, closing it fails, too
+    file = open(terminal, "w")  # noqa: SIM115, closing it also fails
     monkeypatch.setattr(progress, "console", Console(file=file, force_terminal=True))
 
     def stopped():

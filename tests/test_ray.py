@@ -80,7 +80,7 @@ def test_a_search_is_stopped_resumed_and_outlives_the_loss_of_a_node(cluster, st
 
 @pytest.fixture
 def start():
-    """Start a search; it is dead at the end."""
+    """Start a search; it is killed at the end of the test."""
     started = []
 
     def start(command, out):

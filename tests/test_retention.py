@@ -25,7 +25,7 @@ def version(number, *uses, source="models:/m-s-1", study="s"):
 
 
 def fate(models, **policy):
-    """Why each model stays, by trial; nothing for those that go."""
+    """Why each model stays, by trial; empty for those that go."""
     verdicts = plan(models, CleanConfig(**policy))
     return {v.model.trial: "" if v.goes else v.why for v in verdicts}
 
@@ -192,7 +192,7 @@ def test_a_plan_that_was_cut_short_ends_as_the_whole_one(models, policy):
     whole = [verdict.model.model_id for verdict in doomed(plan(models, policy))]
     for done in range(len(whole)):
         left = [model for model in models if model.model_id not in whole[:done]]
-        if done < len(whole):  # the next one was begun, and perhaps lost its versions
+        if done < len(whole):  # deleting the next one had begun
             left = [
                 dataclasses.replace(model, versions=(), begun="yesterday: x")
                 if model.model_id == whole[done]
@@ -214,7 +214,7 @@ def test_the_best_and_the_front_always_stay(models, policy):
             assert max(model.score for model in stay) == max(model.score for model in whole)
         for model in front(whole):
             assert model in stay
-        for model in whole:  # whatever goes, something as good and as small stays
+        for model in whole:  # whatever goes, one as good and as small stays
             assert any(s.score >= model.score and s.size <= model.size for s in stay)
 
 

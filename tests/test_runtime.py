@@ -37,7 +37,7 @@ def test_precision_is_chosen_for_the_device(monkeypatch, gpu, flags, precision):
 
 
 def test_a_gpu_that_is_there_but_not_used_is_warned_about_with_the_mend(monkeypatch, caplog):
-    """No GPU exists here, so the driver's answer is made up."""
+    """There is no GPU here, so the driver's answer is mocked."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(runtime, "nvidia_gpus", lambda: [Gpu(0, "H100", (9, 0))])
     with caplog.at_level(logging.WARNING):

@@ -1,8 +1,8 @@
-"""Who is measured in `benchmarks.overhead`: one module each.
+"""The contenders of `benchmarks.overhead`, one module each.
 
     python -m benchmarks.contenders.NAME URI FOLDER TRIALS SECONDS
 
-URI is that of MLflow's store. Prints the seconds of each trial as a JSON list.
+URI is that of MLflow's tracking store. Prints the seconds of each trial as a JSON list.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Clock:
-    """Notes when each trial begins, and says when the time is up.
+    """Records when each trial begins, and tells when the time is up.
 
     Args:
-        seconds: After which no further trial should begin.
+        seconds: Time after which no further trial should begin.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Clock:
         self._starts: list[float] = []
 
     def begin(self) -> None:
-        """Note that a trial begins; the one before has ended then."""
+        """Record that a trial begins and the previous one has ended."""
         self._starts.append(time.perf_counter())
 
     @property
@@ -52,14 +52,14 @@ class Clock:
 
 
 def arguments() -> tuple[str, Path, int, Clock]:
-    """Read the command line and go into the folder."""
+    """Read the command line and change to the folder."""
     uri, folder, trials, seconds = sys.argv[1:]
     os.chdir(folder)
     return uri, Path(folder), int(trials), Clock(float(seconds))
 
 
 def space(**more: Any) -> SearchConfig:
-    """The search that all contenders have, on drawn faces, with the sampler that most have."""
+    """Make the search of all contenders, on drawn faces, with the sampler most of them use."""
     fixed = {
         "data": "synthetic", "image_sizes": "48", "weights": "imagenet", "register": "none",
         "sampler": "tpe",
@@ -68,7 +68,7 @@ def space(**more: Any) -> SearchConfig:
 
 
 def metrics(epoch: int, score: float) -> dict[str, float]:
-    """What is logged of an epoch: as many numbers as ours has."""
+    """Return the metrics to log for an epoch, as many as ours logs."""
     return {
         "loss": 1.0 / epoch,
         "accuracy": score,

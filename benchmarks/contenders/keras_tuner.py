@@ -1,4 +1,4 @@
-"""KerasTuner's BayesianOptimization; each trial opens a run of MLflow and logs its epochs."""
+"""KerasTuner's BayesianOptimization; each trial opens an MLflow run and logs its epochs."""
 
 from __future__ import annotations
 

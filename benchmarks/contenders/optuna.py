@@ -1,4 +1,4 @@
-"""Optuna with the callback of optuna-integration, as its documentation has it."""
+"""Optuna with the callback of optuna-integration, as in its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of ours, with a no-op in place of training; every trial is pruned after its epochs."""
+"""Our worker, with a no-op in place of training; every trial is pruned after its epochs."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ beginnings: list[Clock] = []
 
 
 def define(trial):
-    """Ask for all parameters of a trial, which begins with that; Ray pickles this function."""
+    """Begin a trial by suggesting all its parameters; Ray pickles this function."""
     beginnings[0].begin()
     suggest(OptunaHyperParameters(trial), search=space(), seed=0)
 
 
 def train(config):
-    """Report epochs that nobody trained."""
+    """Report epochs without training."""
     rng = np.random.default_rng()
     for epoch in range(1, EPOCHS + 1):
         tune.report(metrics(epoch, float(rng.random())))

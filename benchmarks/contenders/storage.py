@@ -1,4 +1,4 @@
-"""Optuna on MLflow's MlflowStorage: studies and trials are runs, one store for both."""
+"""Optuna on MLflow's MlflowStorage: studies and trials are runs, in a single store."""
 
 from __future__ import annotations
 

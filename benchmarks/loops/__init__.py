@@ -1,9 +1,9 @@
-"""Training loops that are measured in turn: one module each.
+"""Training loops that are measured in turn, one module each.
 
     python -m benchmarks.loops.NAME BACKBONE DEPTH BATCH_SIZE DATA LIMIT IMAGE_SIZE
 
-Each imports and gets its data, and then, for every line that it reads, trains a little and prints
-how many pictures a second it did; the first time it compiles.
+Each imports and loads its data; then, for every line on its standard input, it trains a little and
+prints its pictures per second. The first time, it compiles.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ class Task:
 
     backbone: str
     depth: int
-    """Stages that train, from the output."""
+    """Number of trained stages, counted from the output."""
     batch_size: int
     data: str
-    """As `SearchConfig.data`."""
+    """The source of the pictures, as in `SearchConfig.data`."""
     limit: int
-    """Training pictures."""
+    """Number of training pictures."""
     image_size: int = 48
     """Side in pixels to which faces are scaled."""
 
     @classmethod
     def read(cls) -> Task:
-        """From the command line."""
+        """Read a task from the command line."""
         backbone, depth, batch_size, data, limit, image_size = sys.argv[1:]
         return cls(backbone, int(depth), int(batch_size), data, int(limit), int(image_size))
 
 
 def wait() -> None:
-    """Wait until a measurement is asked for; ends the process after the last."""
+    """Wait for the next request to measure; end the process if there is none."""
     if not sys.stdin.readline():
         sys.exit()
 
 
 def answer(rate: float) -> None:
-    """Print a measurement and wait."""
+    """Print a measurement and wait for the next request."""
     print(f"rate {rate}", flush=True)
     wait()
 
 
 class Loop:
-    """A loop in a process of its own, that trains only while it is asked to."""
+    """A loop in its own process that trains only on request."""
 
     def __init__(self, name: str, task: Task) -> None:
         command = [sys.executable, "-m", f"benchmarks.loops.{name}"]
@@ -69,18 +69,18 @@ class Loop:
         self._process.communicate()
 
     def rate(self) -> float:
-        """Train a little; pictures per second."""
+        """Train a little and return pictures per second."""
         self.ask()
         return self.read()
 
     def ask(self) -> None:
-        """Let it train a little."""
+        """Request a measurement."""
         assert self._process.stdin
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
     def read(self) -> float:
-        """Pictures per second, when it has trained."""
+        """Wait for the measurement and return pictures per second."""
         assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith("rate "):
@@ -91,7 +91,7 @@ class Loop:
 
 @contextlib.contextmanager
 def running(names: list[str], task: Task) -> Iterator[dict[str, Loop]]:
-    """Loops by name, all ready to be measured."""
+    """Provide loops by name, all ready to be measured."""
     with contextlib.ExitStack() as stack:
         loops = {name: stack.enter_context(Loop(name, task)) for name in names}
         for loop in loops.values():

@@ -1,4 +1,4 @@
-"""The limit: the compiled step of our network and optimizer alone, on one batch in memory."""
+"""The limit: only the compiled step of our network and optimizer, on one batch in memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The same network in PyTorch by hand: channels_last, autocast to bfloat16, fused AdamW.
+"""The same network in hand-written PyTorch: channels_last, autocast to bfloat16, fused AdamW.
 
-On a GPU with torch.compile, CUDA graphs and timed convolutions, too.
+On a GPU also with torch.compile, CUDA graphs and timed convolutions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _STAGE_ENDS = {"vgg16": [5, 10, 17, 24, 31]}
 """Index after the last layer of each stage in torchvision's `features`."""
 
 WARM_UP = 4
-"""Steps before the first is clocked: CUDA graphs are recorded after two."""
+"""Number of untimed steps: CUDA graphs are recorded after two."""
 
 
 class Network(nn.Module):
-    """A backbone of torchvision, cut into stages, under our head."""
+    """A torchvision backbone, split into stages, with our head."""
 
     def __init__(self, backbone: str, size: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Network(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(0.4), nn.Linear(width, 7))
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Logits (B, 7) of grey faces (B, 1, 48, 48)."""
+        """Compute the logits (B, 7) of grey faces (B, 1, 48, 48)."""
         x = nn.functional.interpolate(faces, self.size, mode="bilinear")
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
@@ -87,7 +87,7 @@ def main() -> None:
         began = time.perf_counter()
         for _ in range(steps):
             value = step()
-        value.item()  # only now, for on a GPU it would wait in every step
+        value.item()  # only here: on a GPU, it would block every step
         answer(steps * n / (time.perf_counter() - began))
 
 

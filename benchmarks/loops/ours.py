@@ -1,4 +1,4 @@
-"""Our `train` as trials run it, with augmentation, weights and metrics; every epoch in whole."""
+"""Our `train` as trials run it, with augmentation, weights and metrics; whole epochs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main() -> None:
         epochs=10_000,
         patience=10_000,
     )
-    features.DEEPEST = -1  # what frozen stages save is the business of `benchmarks.features`
+    features.DEEPEST = -1  # `benchmarks.features` measures what frozen stages save
     wait()
     with tempfile.TemporaryDirectory() as folder:
         train(

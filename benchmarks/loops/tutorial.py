@@ -1,4 +1,4 @@
-"""What tutorials teach: pictures in folders, Random* layers, float32 and `fit`."""
+"""The loop that tutorials teach: pictures in folders, Random* layers, float32 and `fit`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fer_search.data.preparation import prepare
 
 
 class Turns(keras.callbacks.Callback):
-    """Answers after each epoch; the first batch, which may compile, is not clocked."""
+    """Answers after each epoch; the first batch, which may compile, is not timed."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self._task = task
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-        """Count, and answer at the end of an epoch, before Keras validates."""
+        """Count batches, and answer at the end of an epoch, before Keras validates."""
         if batch == 0:
             self._began, self._batches = time.perf_counter(), 0
             return
@@ -35,7 +35,7 @@ class Turns(keras.callbacks.Callback):
 
 
 def main() -> None:
-    """Train epoch after epoch on pictures that lie in folders."""
+    """Train epoch after epoch on pictures in folders."""
     task = Task.read()
     runtime.configure("float32")
     train = prepare(SearchConfig(data=task.data, limit=task.limit)).train

@@ -1,4 +1,4 @@
-"""The searches that `benchmarks.search` compares, each a function of one `Task`."""
+"""The searches that `benchmarks.search` compares, each a function of a `Task`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CONTENDERS = (
 
 
 class TimeUp(BaseException):
-    """The search has had its time; no `Exception`, so that no tuner takes it for a failed trial."""
+    """The search's time is up; not an `Exception`, which a tuner would take for a failed trial."""
 
 
 @dataclasses.dataclass
 class Task:
-    """What is searched, on what, and for how long."""
+    """What to search, on which data, and for how long."""
 
     search: SearchConfig
     splits: Splits
@@ -41,10 +41,10 @@ class Task:
     began: float = dataclasses.field(default_factory=time.time)
 
     def record(self, epoch: EpochMetrics) -> None:
-        """Write down a score.
+        """Record the score of an epoch.
 
         Raises:
-            TimeUp: If it came too late.
+            TimeUp: If the time is up.
         """
         at = time.time() - self.began
         with (self.folder / "scores").open("a") as file:
@@ -54,5 +54,5 @@ class Task:
 
     @property
     def share(self) -> float:
-        """Of the time that has gone by."""
+        """Share of the time that has passed."""
         return (time.time() - self.began) / self.seconds

@@ -46,5 +46,5 @@ def _recorded(task, train, config, splits, *, on_epoch, **more):
 
 
 def _of_a_few(evaluate, model, images, labels):
-    """The stored model's own score, which no tuner needs; Hyperband would pay for it each round."""
+    """Score the stored model on a few pictures; no tuner needs it, and Hyperband repeats it."""
     return evaluate(model, images[:32], labels[:32])

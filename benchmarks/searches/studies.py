@@ -1,4 +1,4 @@
-"""Searches on our own study: ours, and with less; and i-Epoch."""
+"""Searches on our own study: ours and its variants, and i-Epoch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tune(task: Task, name: str) -> None:
 def _search_small(
     task: Task, storage: studies.RDBStorage, search: SearchConfig, facts: dict[str, str]
 ) -> None:
-    """For a third of the time, on a quarter of the pictures in half of the epochs."""
+    """Search for a third of the time, on a quarter of the pictures with half the epochs."""
     fewer = {"limit": search.limit // 4, "epochs": max(1, search.epochs // 2)}
     small = search.model_copy(update=fewer | {"study": "small", "warm_start": "none"})
     study = studies.create_study(storage, small, facts)
@@ -81,7 +81,7 @@ def _train(task: Task, trial: Trial) -> None:
 
 
 def _i_epoch(task: Task, study: studies.Study) -> None:
-    """One epoch each for half of the time, of the whole schedule; then the best ones to the end."""
+    """Train one epoch of the full schedule each for half of the time, then the best to the end."""
     scores: list[tuple[float, TrialConfig]] = []
     while task.share < 0.5:
         trial = study.take()

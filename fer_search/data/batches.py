@@ -1,4 +1,4 @@
-"""What training and evaluation are fed: pictures in batches of one shape.
+"""The input of training and evaluation: pictures in batches of one shape.
 
 Between a `Split` and the loops of `model/`: numpy only, so that every Keras backend can use it.
 One shape per run means that a compiled training step is compiled once.
@@ -15,19 +15,19 @@ from fer_search.data.packing import Mapped
 
 
 class Batches:
-    """The batches of an epoch, in an order of its own that seed and epoch determine.
+    """The batches of an epoch, in an order that seed and epoch determine.
 
-    The rest that does not fill a batch is left out; each epoch leaves out others. If there are
-    fewer pictures than `batch_size`, all of them are the one batch.
+    Pictures that do not fill a last batch are left out, different ones in each epoch. If there are
+    fewer pictures than `batch_size`, all of them form the only batch.
 
     Args:
         images: Shape (N, H, W), uint8, N at least 1.
         labels: Shape (N,), int64, values in [0, 7).
         batch_size: Pictures per batch, at least 1.
-        seed: Of the order and of mixup.
-        class_weights: Weight per emotion, shape (7,); None weighs all pictures 1.
-        balanced: Every emotion that occurs comes equally often: pictures of the rare ones are
-            repeated within an epoch, of the frequent ones each epoch shows others.
+        seed: Seed of the order and of mixup.
+        class_weights: Weight per emotion, shape (7,); None gives all pictures the weight 1.
+        balanced: Whether every emotion present occurs equally often: pictures of rare ones are
+            repeated within an epoch, those of frequent ones differ between epochs.
         mixup: α of mixup, at least 0; with 0 no pictures are mixed.
     """
 
@@ -58,7 +58,7 @@ class Batches:
 
     @property
     def n_pictures(self) -> int:
-        """How many there are to choose from."""
+        """Number of pictures to choose from."""
         return len(self._labels)
 
     def start_epoch(self, epoch: int) -> None:
@@ -69,14 +69,14 @@ class Batches:
         self._order = _balanced_order(self._labels, rng) if self._balanced else rng.permutation(n)
 
     def chosen(self, index: int) -> np.ndarray:
-        """Which pictures are in a batch of the current epoch: indices (B,) into all of them."""
+        """Return the pictures in a batch of the current epoch, as indices (B,) into all of them."""
         return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Give one batch of the current epoch.
+        """Return one batch of the current epoch.
 
         Args:
-            index: In [0, len(self)).
+            index: Number of the batch, in [0, len(self)).
 
         Returns:
             Images (B, H, W, 1) uint8, probabilities of the emotions to learn (B, 7) float32,
@@ -92,7 +92,7 @@ class Batches:
 
 
 def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices (N,) in which the counts of any two emotions differ by at most 1."""
+    """Draw indices (N,) in which the counts of any two emotions differ by at most 1."""
     present = rng.permutation(np.unique(labels))
     shares = np.full(len(present), len(labels) // len(present))
     shares[: len(labels) % len(present)] += 1
@@ -108,7 +108,7 @@ def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _mixed(
     images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend every picture with another of its batch, and what is to be learnt likewise.
+    """Blend every picture with another of its batch, and the targets likewise.
 
     Because targets carry the sample weights, the cross-entropy of the blend is that of its two
     parts, each with its own weight and share. Source: https://arxiv.org/abs/1710.09412.
@@ -122,7 +122,7 @@ def _mixed(
 
 
 def padded(inputs: np.ndarray | Mapped, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Go through all inputs once, in order, in full batches.
+    """Iterate over all inputs once, in order, in full batches.
 
     The last batch repeats its last input until it is full.
 

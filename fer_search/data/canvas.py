@@ -1,6 +1,6 @@
 """What `portraits.py` paints on: pictures, and where in a face each of their pixels lies.
 
-Shapes are signed distances, negative inside, with edges about a pixel soft, so nothing is jagged.
+Shapes are signed distances, negative inside; edges are about a pixel soft, so nothing is jagged.
 They are in coordinates of the face, wherever it is in the picture and however it is turned: its
 middle is the origin, x points to the picture's right and y down, the chin lies near y = 1, the eyes
 near y = -0.1, and the cheeks end near x = -1 and x = 1.
@@ -25,7 +25,7 @@ class Canvas:
     """
 
     light: np.ndarray
-    """What is painted so far, (N, 48, 48) float32; 0 is black and 1 white."""
+    """What has been painted so far, (N, 48, 48) float32; 0 is black and 1 white."""
     across: np.ndarray
     down: np.ndarray
     """Coordinates in the picture, in [-1, 1], shapes (1, 1, 48) and (1, 48, 1)."""
@@ -33,9 +33,9 @@ class Canvas:
     y: np.ndarray
     """Coordinates on the face, (N, 48, 48)."""
     side: np.ndarray
-    """Distance from the face's axis, |x|: what both halves have is painted once."""
+    """Distance from the face's axis, |x|: features of both halves are painted once."""
     head_x: np.ndarray
-    """Like x, but of the head's outline, which stays where it is when the face turns aside."""
+    """Like x, but for the head's outline, which stays in place when the face turns aside."""
     head: np.ndarray
     hair: np.ndarray
     """Distances to the outlines of the head and of the hair around it, (N, 48, 48)."""
@@ -76,21 +76,21 @@ class Canvas:
         self.light *= 1 + self._cover(shape, soft) * (factor - 1)
 
     def _cover(self, shape: np.ndarray, soft: float) -> np.ndarray:
-        """How much of each pixel the shape covers, in [0, 1]."""
+        """Compute how much of each pixel the shape covers, in [0, 1]."""
         cover: np.ndarray = shape * (-1 / (soft * self._pixel))
         cover += 0.5
         return np.clip(cover, 0, 1, out=cover)
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, width: _Number, height: _Number) -> np.ndarray:
-    """Distance to an ellipse around x = y = 0 with these half-axes; exact only near the edge."""
+    """Measure distances to an ellipse at x = y = 0 with these half-axes; exact only near it."""
     x, y = x * (1 / width), y * (1 / height)
     distance: np.ndarray = (np.sqrt(x * x + y * y) - 1) * np.minimum(width, height)
     return distance
 
 
 def stroke(along: np.ndarray, off: np.ndarray, reach: _Number, thickness: _Number) -> np.ndarray:
-    """Distance to a line with round ends: `reach` to either side and `thickness` about it."""
+    """Measure distances to a round-ended line of half-length `reach` and half-width `thickness`."""
     beyond = np.maximum(np.abs(along) - reach, 0)
     distance: np.ndarray = np.sqrt(beyond * beyond + off * off) - thickness
     return distance

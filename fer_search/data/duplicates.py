@@ -1,7 +1,7 @@
-"""Pictures that must leave a split because their pixels occur elsewhere.
+"""Pictures to remove from a split because their pixels occur elsewhere.
 
-FER2013 holds over a thousand exact repeats, some under two labels, and its validation shares 43
-pictures with its test. `splits.py` asks here what has to go before anything is measured.
+FER2013 holds over a thousand exact repeats, some under two labels, and its validation set shares 43
+pictures with its test set. `splits.py` asks this module what to remove before anything is measured.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ PARTS = ("train", "validation", "test")
 
 
 def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
-    """Find the pictures that leave training and validation; those of test always stay.
+    """Find the pictures to remove from training and validation; those of test always stay.
 
-    In training, equal pictures with different labels all leave, and so do those that validation or
-    test hold too; of equal pictures with one label the first stays. Validation loses what test
-    holds too. Repeats within validation stay, for they are part of the benchmark.
+    From training, all equal pictures with different labels are removed, and so are those that
+    validation or test also hold; of equal pictures with one label the first stays. Validation loses
+    what test also holds. Repeats within validation stay: they are part of the benchmark.
 
     Args:
         images: Shape (N, 48, 48), uint8.
@@ -26,8 +26,8 @@ def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str,
         parts: Index into `PARTS` per picture, shape (N,).
 
     Returns:
-        Rising positions by reason, reasons without a picture left out. A picture for which several
-        reasons hold has the first.
+        Ascending positions by reason, without reasons that apply to no picture. A picture to which
+        several reasons apply has the first.
     """
     same = identities(images)
     train, validation, test = (parts == part for part in range(len(PARTS)))

@@ -1,10 +1,10 @@
 """Pictures that lie in folders named after emotions, as FER2013 and most collections of faces do.
 
-Between a source (`sources.py`) that knows where a folder is, and `pictures.py` that decodes one
-file. Two layouts are read: `<emotion>/...` and `<part>/<emotion>/...`; capitals do not matter, and
-the names of other collections (`anger`, `happiness`, `val`) are understood. Kaggle's copy of
-FER2013 has only train and test, but its file names still tell the three parts of the challenge, and
-what a file name tells comes first.
+This is the layer between a source (`sources.py`), which knows where a folder is, and `pictures.py`,
+which decodes one file. Two layouts are read: `<emotion>/...` and `<part>/<emotion>/...`; case does
+not matter, and the names of other collections (`anger`, `happiness`, `val`) are understood.
+Kaggle's copy of FER2013 has only train and test, but its file names still tell the three parts of
+the challenge, and what a file name tells takes precedence.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 )
-"""Files with other endings (Thumbs.db, notes) are not pictures and are passed over."""
+"""Files with other extensions (Thumbs.db, notes) are not pictures and are ignored."""
 
 MOST_SKIPPED, FEW = 0.01, 5
-"""A folder in which more than this share of the pictures cannot be read is refused, unless they
-are a mere few."""
+"""A folder is refused if more than this share of its pictures cannot be read, unless they are only
+a few."""
 
 EMOTION_NAMES = {name: name for name in EMOTIONS} | {
     "anger": "angry",
@@ -46,7 +46,7 @@ EMOTION_NAMES = {name: name for name in EMOTIONS} | {
     "sadness": "sad",
     "surprised": "surprise",
 }
-"""Names of folders to emotions, in the spellings that are common."""
+"""Name of a folder -> emotion, in common spellings."""
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -58,18 +58,18 @@ PART_NAMES = {
     "testing": "test",
     "privatetest": "test",
 }
-"""Names of folders to parts."""
+"""Name of a folder -> part."""
 
 OFFICIAL_PARTS = {"training": "train", "publictest": "validation", "privatetest": "test"}
-"""The parts as the challenge calls them."""
+"""The challenge's name of a part -> part."""
 _OFFICIAL_NAME = re.compile(r"(training|publictest|privatetest)_\d+", re.IGNORECASE)
 _KEY_VERSION = b"folder 1"
-"""Changes with everything that changes what is read out of the same files."""
+"""Must change whenever the same files are read differently."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """A file and what its place says about it."""
+    """A file and what its location says about it."""
 
     path: Path
     origin: str
@@ -77,16 +77,16 @@ class Picture:
     label: int
     """Index into `EMOTIONS`."""
     part: str
-    """`train`, `validation` or `test`, or empty if neither name nor folder says."""
+    """`train`, `validation` or `test`, or empty if neither name nor folder tells."""
 
 
 def is_picture(file: Path) -> bool:
-    """Tell by its name whether a file is taken for a picture; hidden files are not."""
+    """Tell from its name whether a file counts as a picture; hidden files do not."""
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
 def scan(folder: Path) -> list[Picture]:
-    """List the pictures of a folder in a stable order, that of their relative paths.
+    """List the pictures of a folder in a stable order, by relative path.
 
     Raises:
         DataError: If the folder is missing, cannot be listed or holds no pictures, if a folder in
@@ -135,7 +135,7 @@ def content_key(pictures: Iterable[Picture]) -> str:
 
 
 def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
-    """Decode all pictures; those that cannot be read are named and left out.
+    """Decode all pictures; those that cannot be read are reported and left out.
 
     Returns:
         `images` (N, 48, 48) uint8; `labels` (N,) int64; `origins` and `splits`, (N,) strings; and
@@ -167,7 +167,7 @@ def read(pictures: list[Picture]) -> dict[str, np.ndarray]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Folders in `folder` by name, without hidden ones and those that unzipping on a Mac leaves."""
+    """List subfolders by name, without hidden ones and those that unzipping on a Mac leaves."""
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
@@ -193,7 +193,7 @@ def _pictures(root: Path, folder: Path, *, label: int, part: str) -> Iterator[Pi
 
 
 def _with_progress(pictures: list[Picture]) -> Iterable[Picture]:
-    """Show a bar on a terminal, else say once what is being done."""
+    """Show a progress bar on a terminal, else log once what is being done."""
     if not sys.stderr.isatty():
         _log.info("Decoding %d pictures", len(pictures))
         return pictures

@@ -1,10 +1,10 @@
 """Arrays that are made once and mapped by every process.
 
 Decoding 35,887 pictures takes far longer than reading the 83 MB they come to, and each worker of a
-search needs them. So a source (`sources.py`) hands the making of its arrays to this module, which
-keeps them as `.npy` files in the user's cache folder, under a key that names their content. The
-workers of a machine map the same files and so share one copy of the pictures; what a process copies
-for itself are batches, and the pictures on which it validates.
+search needs them. So a source (`sources.py`) passes the function that makes its arrays to this
+module, which keeps them as `.npy` files in the user's cache folder, under a key that names their
+content. The workers of a machine map the same files and so share one copy of the pictures; a
+process copies for itself only batches and the pictures on which it validates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TABLE = "meta.json"
 
 
 class Mapped:
-    """Some of the pictures of a packed array; what is asked for is copied then, and not kept.
+    """Some of the pictures of a packed array, copied on each access and not kept.
 
     Args:
         packed: All pictures (M, 48, 48), uint8.
@@ -49,14 +49,14 @@ class Mapped:
 
 
 def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Give the arrays that are kept under `key`; make and keep them if they are not there intact.
+    """Return the arrays kept under `key`; make and keep them if they are missing or damaged.
 
-    Several processes may ask at once: one makes, the others wait for it. What a killed process
-    left, or what does not have the checksums noted beside it, is made again.
+    Several processes may ask at once: one makes the arrays, the others wait for it. What a killed
+    process left, or what does not match the checksums stored beside it, is made again.
 
     Args:
-        key: Name of the content, fit for a file name: equal keys must mean equal arrays.
-        make: Makes the arrays by name; called at most once, without pickled (object) types.
+        key: Name of the content, usable as a file name: equal keys must mean equal arrays.
+        make: Makes the arrays by name, none of a pickled (object) type; called at most once.
 
     Returns:
         The arrays by name, as read-only maps of the files.
@@ -100,7 +100,7 @@ def _write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _intact(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays in `folder`, or None if one is missing or is not what was written."""
+    """Load the arrays in `folder`; None if one is missing or is not what was written."""
     try:
         checksums = json.loads((folder / _TABLE).read_text(encoding="utf-8"))
         if any(_checksum(folder / file) != checksum for file, checksum in checksums.items()):
@@ -114,7 +114,7 @@ def _intact(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def _checksum(file: Path) -> str:
-    """32 hexadecimal digits over the bytes of `file`; 83 MB take about a tenth of a second."""
+    """Digest a file into 32 hexadecimal digits; 83 MB take about a tenth of a second."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

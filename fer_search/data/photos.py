@@ -1,4 +1,4 @@
-"""Which pictures a person means by a path: one file, a folder of them, or a CSV that lists them."""
+"""The pictures that a path stands for: one file, a folder of them, or a CSV that lists them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def listed(source: Path) -> list[Path]:
 
     Args:
         source: A picture, a folder with pictures at any depth, or a CSV with a column `path`, whose
-            relative paths are meant from the folder of the CSV.
+            relative paths start from the folder of the CSV.
 
     Returns:
-        At least one path; whether there is a picture behind it is not looked at.
+        At least one path; whether a picture is there is not checked.
 
     Raises:
         DataError: If there is no such file or folder, or it names no picture.

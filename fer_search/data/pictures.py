@@ -1,8 +1,7 @@
-"""Picture files and faces as the networks are fed, 48 x 48 grey pixels: from one to the other.
+"""Conversion between picture files and the faces that networks are fed, 48 x 48 grey pixels.
 
-Used by the reading of folders (`folders.py`) and by reports. Files come from anywhere, so nothing
-about them is taken for granted: a header that promises a monster is refused before its pixels are
-decoded.
+Used by `folders.py` and by reports. Files come from anywhere, so nothing about them is taken for
+granted: a picture whose header claims an enormous size is refused before its pixels are decoded.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _BROKEN = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, O
 def decode(data: bytes) -> np.ndarray:
     """Decode a picture file of any size and colour to a face.
 
-    The picture is made grey, and if it has another size, cut to its central square and scaled with
-    antialiasing.
+    The picture is converted to grey and, if it has another size, cropped to its central square and
+    scaled with antialiasing.
 
     Args:
         data: Content of a JPEG, PNG, or other file that Pillow reads.
@@ -53,7 +52,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def upright(data: bytes) -> Image.Image:
-    """Decode a picture file, turned upright as its EXIF data say; of an animation the first frame.
+    """Decode a picture file, turned upright by its EXIF data; of an animation, the first frame.
 
     Args:
         data: Content of a JPEG, PNG, or other file that Pillow reads.
@@ -62,13 +61,13 @@ def upright(data: bytes) -> Image.Image:
         The picture in 8 bits, of mode L or RGB.
 
     Raises:
-        DataError: If `data` is not a picture, is damaged or truncated, or promises more than
+        DataError: If `data` is not a picture, is damaged or truncated, or claims more than
             `MOST_PIXELS` pixels. The message is a short reason, without the file's name.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow: odd metadata, and sizes that are checked here
+        warnings.simplefilter("ignore")  # Pillow's, on odd metadata and sizes, checked here
         try:
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
@@ -87,7 +86,7 @@ def upright(data: bytes) -> Image.Image:
 
 
 def _eight_bit(picture: Image.Image) -> str:
-    """The mode that a picture of another one is converted to."""
+    """Choose the 8-bit mode to which a picture of another mode is converted."""
     return "L" if picture.mode in ("1", "LA", "La", "F") else "RGB"
 
 
@@ -101,7 +100,7 @@ def encode(image: np.ndarray) -> bytes:
 
 
 def scaled(images: np.ndarray, size: int) -> np.ndarray:
-    """Scale faces as stored models do; those that have the size already are given back as they are.
+    """Scale faces as stored models do; those that already have the size are returned unchanged.
 
     Args:
         images: Shape (N, S, S), uint8.

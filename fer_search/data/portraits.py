@@ -1,7 +1,7 @@
 """Faces painted with numpy: from numbers that describe people to pictures of 48 x 48 pixels.
 
-The brush of `synthetic.py`, which decides who is painted and how they feel. Every layer below lays
-shapes of a face on a `Canvas`, all faces of a batch at once, from the backdrop to the glasses.
+`synthetic.py` decides who is painted and how they feel. Every layer below adds shapes of a face to
+a `Canvas`, for all faces of a batch at once, from the backdrop to the glasses.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _head(c: Canvas, p: SimpleNamespace) -> None:
 
 
 def _creases(c: Canvas, p: SimpleNamespace) -> None:
-    """Lines that expressions draw into the skin, and the shadows of cheeks pushed up."""
+    """Paint the lines that expressions draw into the skin, and the shadows of raised cheeks."""
     fold = c.side - 0.2 - 0.75 * (c.y - 0.26) * (1 + 0.4 * p.mouth_width)
     depth = np.clip(p.fold, 0, 1.3)
     c.shade(stroke(c.y - 0.42, fold, 0.13, 0.012), 1 - 0.38 * depth, soft=2.2)

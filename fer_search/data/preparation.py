@@ -1,7 +1,7 @@
-"""From the settings of a search to its pictures: the one way in which data are opened.
+"""From the settings of a search to its pictures: the only way in which data are opened.
 
 The search and each of its workers call `prepare`; equal settings and equal files give equal splits,
-which the digests in the study prove.
+as the digests in the study prove.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def prepare(search: SearchConfig) -> Splits:
     """Load, clean and split the data of a search.
 
     Raises:
-        DataError: If the data or the votes cannot be had or do not make a split.
+        DataError: If the data or the votes cannot be obtained or do not make a split.
     """
     faces = sources.load(search.data, seed=search.seed)
     unwanted, report = {}, {}

@@ -1,7 +1,7 @@
-"""Where faces come from: FER2013 by kagglehub, drawn ones, a folder of pictures, or a table.
+"""Where faces come from: FER2013 via kagglehub, drawn ones, a folder of pictures, or a table.
 
-The first step of every workflow that needs data: `load` gives `Faces`, which `splits.py` cuts into
-training, validation and test. A further source is one function and one line in `SOURCES`.
+The first step of every workflow that needs data: `load` returns `Faces`, which `splits.py` divides
+into training, validation and test. A new source takes one function and one line in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fer_search.errors import DataError
 _log = logging.getLogger(__name__)
 
 _KAGGLE_HANDLE = "msambare/fer2013/versions/1"
-"""With its version: a handle without one calls Kaggle even if the files are in the cache."""
+"""With its version: without one, kagglehub calls Kaggle even if the files are in the cache."""
 _KAGGLE_URL = "https://www.kaggle.com/datasets/msambare/fer2013"
 _N_SYNTHETIC = 6_000
 
@@ -56,9 +56,9 @@ def load(data: str, *, seed: int) -> Faces:
     """Open a source by name or path; its pictures are decoded once per machine, then mapped.
 
     Args:
-        data: A name of `SOURCES`, the path of a folder as `folders.py` describes it, or of a CSV
-            as `tables.py` does.
-        seed: Of the drawn faces; other sources do not depend on it.
+        data: A name in `SOURCES`, or the path of a folder as described in `folders.py` or of a CSV
+            as described in `tables.py`.
+        seed: Seed of the drawn faces; other sources do not depend on it.
 
     Raises:
         DataError: If the source is unknown, cannot be fetched or read, or lacks an emotion.
@@ -135,14 +135,14 @@ def _from_table(file: Path) -> Faces:
 
 
 def _fetch() -> Path:
-    """Folder of FER2013 in kagglehub's cache; downloaded if it is not there."""
+    """Return the folder of FER2013 in kagglehub's cache; download it if it is not there."""
     import kagglehub
     from kagglehub import exceptions
 
     try:
         return Path(kagglehub.dataset_download(_KAGGLE_HANDLE))
     except (
-        OSError,  # of the network too: the exceptions of requests derive from it
+        OSError,  # network errors too: the exceptions of requests derive from it
         zipfile.BadZipFile,
         exceptions.BackendError,
         exceptions.CredentialError,

@@ -1,9 +1,9 @@
-"""Training, validation and test out of the faces of a source, without a picture in two of them.
+"""Training, validation and test from the faces of a source, without a picture in two of them.
 
-The official split holds where the source tells one. Exact repeats and label conflicts leave
-training, and validation loses what test shares, because the search chooses on validation. Test is
-the benchmark that others report on, hence never cut. What left, and why, is in the report that
-every study keeps as `data.json`.
+The official split is used where the source tells one. Exact repeats and label conflicts are removed
+from training, and what test shares from validation, because the search selects on validation. Test
+is the benchmark that others report on, so it is never cut. What was removed, and why, is in the
+report that every study keeps as `data.json`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fer_search.errors import DataError
 
 _TRAIN, _VALIDATION, _TEST = range(len(PARTS))
 _LEFT = -1
-"""Stands for the part of a picture that is in none."""
+"""Marks a picture that is in no part."""
 _HELD_OUT = 0.1
-"""Share of validation, and of test, where the source does not tell them."""
+"""Share of pictures for validation, and for test, where the source does not tell them."""
 _N_EXAMPLES = 20
 """Most pictures that the report names for each reason."""
 
@@ -45,7 +45,7 @@ _HELD_OUT_PARTS: Mapping[str, tuple[int, ...]] = {
     _FROM_TRAIN: (_VALIDATION,),
     _SEEDED: (_VALIDATION, _TEST),
 }
-"""What has to be held out of the training pictures for that."""
+"""Kind of split -> parts to hold out of the training pictures."""
 _DIGESTED_AT_ONCE = 1024
 """Pictures that are copied at a time."""
 
@@ -57,7 +57,7 @@ class Split:
     packed: np.ndarray = dataclasses.field(repr=False)
     """All pictures of the source, (M, 48, 48) uint8, a map of the packed file."""
     indices: np.ndarray = dataclasses.field(repr=False)
-    """Which of them are in this split, (N,) int64, rising."""
+    """Which of them are in this split, (N,) int64, ascending."""
     labels: np.ndarray = dataclasses.field(repr=False)
     """(N,) int64, index into `EMOTIONS`."""
     origins: np.ndarray = dataclasses.field(repr=False)
@@ -68,7 +68,7 @@ class Split:
 
     @functools.cached_property
     def images(self) -> np.ndarray:
-        """(N, 48, 48) uint8, copied out of the packed pictures at the first use."""
+        """(N, 48, 48) uint8, copied out of the packed pictures on first use."""
         return self.mapped[np.arange(len(self))]
 
     @property
@@ -79,7 +79,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Splits:
-    """What a study trains on, chooses on and is tested on."""
+    """What a study trains on, selects on and is tested on."""
 
     train: Split
     validation: Split
@@ -98,11 +98,11 @@ def split(
     """Split the faces of a source; the same faces, limit and seed give the same splits.
 
     Args:
-        faces: What `sources.load` gave.
-        limit: At most so many pictures for training and so many for validation, in the proportions
-            of the emotions, of which each keeps at least one; 0 for all. Test stays whole.
-        seed: Of what is chosen by chance; the official split without a limit does not need it.
-        unwanted: Reason to positions of pictures that must not be trained on; where the source
+        faces: All faces of the source, from `sources.load`.
+        limit: Most pictures for training, and most for validation, in the proportions of the
+            emotions, each of which keeps at least one; 0 for all. Test stays whole.
+        seed: Seed of random choices; the official split without a limit does not need it.
+        unwanted: Positions of pictures that must not be trained on, by reason; where the source
             tells validation and test, these keep theirs.
 
     Raises:
@@ -114,7 +114,7 @@ def split(
     dropped = duplicates.find(faces.images, faces.labels, parts)
     for positions in dropped.values():
         parts[positions] = _LEFT
-    for reason, positions in (unwanted or {}).items():  # after: a copy must not come back for it
+    for reason, positions in (unwanted or {}).items():  # last, or a copy would take its place
         dropped[reason] = positions[parts[positions] == _TRAIN]
         parts[dropped[reason]] = _LEFT
     n_held_out = round(_HELD_OUT * np.count_nonzero(parts == _TRAIN))
@@ -167,7 +167,7 @@ def split(
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Tell a report in one line, for the log: counts, and what was left out and why."""
+    """Summarise a report in one line for the log: counts, and what was left out and why."""
     used = [f"{part} {sum(counts.values()):,}" for part, counts in report["counts"].items()]
     left = [f"{row['count']:,} {reason}" for reason, row in report["dropped"].items()]
     if report["skipped"]["count"]:
@@ -217,7 +217,7 @@ def _check_complete(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> 
 def _digest(*parts: Split) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        digest.update(b"%d pictures" % len(part))  # so that none can move over the boundary
+        digest.update(b"%d pictures" % len(part))  # so that none can move across the boundary
         for start in range(0, len(part), _DIGESTED_AT_ONCE):
             some = np.arange(start, min(start + _DIGESTED_AT_ONCE, len(part)))
             digest.update(part.mapped[some].data)
@@ -226,6 +226,6 @@ def _digest(*parts: Split) -> str:
 
 
 def _counts(part: Split) -> dict[str, int]:
-    """Pictures per emotion."""
+    """Count the pictures per emotion."""
     counts = np.bincount(part.labels, minlength=len(EMOTIONS)).tolist()
     return dict(zip(EMOTIONS, counts, strict=True))

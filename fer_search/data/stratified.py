@@ -8,16 +8,16 @@ import numpy as np
 def choose(labels: np.ndarray, n: int, seed: int | tuple[int, ...]) -> np.ndarray:
     """Choose `n` of the pictures, stratified by label.
 
-    Every label that occurs keeps at least one picture, as long as `n` allows; apart from that the
-    number of each label is its proportional share, rounded up or down (largest remainders).
+    Every label that occurs keeps at least one picture, as far as `n` allows; apart from that, each
+    label gets its proportional share, rounded up or down (largest remainders).
 
     Args:
         labels: Shape (N,), small non-negative integers.
-        n: How many to choose; all if it is N or more.
-        seed: Equal seeds choose equally.
+        n: Number of pictures to choose; all if it is N or more.
+        seed: Seed of the choice; equal seeds choose equally.
 
     Returns:
-        The chosen positions in rising order, shape (min(n, N),), int64.
+        The chosen positions in ascending order, shape (min(n, N),), int64.
     """
     if n >= len(labels):
         return np.arange(len(labels))
@@ -31,7 +31,7 @@ def choose(labels: np.ndarray, n: int, seed: int | tuple[int, ...]) -> np.ndarra
 
 
 def _quotas(counts: np.ndarray, n: int) -> np.ndarray:
-    """Share out `n` in proportion to `counts`, at least one to each if there is enough."""
+    """Divide `n` in proportion to `counts`, with at least one for each if there are enough."""
     shares = counts * n / counts.sum()
     least = (counts > 0) & (np.count_nonzero(counts) <= n)
     quotas: np.ndarray = np.maximum(np.floor(shares).astype(int), least)

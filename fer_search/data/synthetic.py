@@ -1,9 +1,9 @@
-"""Faces that need no download: people, moods, light and camera drawn by chance.
+"""Faces that need no download: people, moods, light and camera drawn at random.
 
 The source `synthetic` serves the demo, the tests and everyone without FER2013. The seven
-expressions differ in what tells them apart in life (brows, lids, nose, mouth), identity and
-pictures vary more than the expressions do, and moods may be faint; so the faces can be learned,
-but not by looking at single pixels. `portraits.py` paints what is decided here.
+expressions differ in the features that tell them apart in life (brows, lids, nose, mouth), identity
+and pictures vary more than the expressions do, and moods may be faint, so the faces can be learned,
+but not from single pixels. `portraits.py` paints what is decided here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fer_search.config import EMOTIONS, FACE_SIZE
 from fer_search.data import portraits
 
 VERSION = 1
-"""Counted up with every change that draws other pictures, so that packed ones are not mistaken."""
+"""Raised with every change that draws other pictures, so that old packed ones are not used."""
 
 _BATCH = 16
 """Faces that are painted at once; picture i depends on the seed and i alone."""
@@ -34,7 +34,7 @@ TRAITS: Mapping[str, tuple[float, float]] = {
     "brow_height": (-0.05, 0.02), "brow_thickness": (0.028, 0.06), "brow_strength": (0.6, 1.0),
     "nose_length": (0.85, 1.15), "nose_width": (0.13, 0.19), "mouth_size": (0.31, 0.4),
     "lips": (0.6, 1.3), "lip_light": (0.6, 0.85), "clothes": (0.1, 0.9), "frame_light": (0.02, 0.3),
-    # how they hold their head: radians, parts of the half picture
+    # how they hold their head: radians, fractions of half the picture
     "tilt": (-0.32, 0.32), "turn": (-0.55, 0.55), "size": (0.84, 1.16),
     "shift_x": (-0.17, 0.17), "shift_y": (-0.13, 0.17), "gaze": (-0.05, 0.05),
     "smirk": (-0.05, 0.05),
@@ -42,14 +42,14 @@ TRAITS: Mapping[str, tuple[float, float]] = {
     "backdrop": (0.1, 0.9), "backdrop_slope": (-0.2, 0.2), "blot": (0.05, 0.95),
     "blot_x": (-1.0, 1.0), "blot_y": (-1.0, 1.0), "light_x": (-0.3, 0.3), "light_y": (-0.3, 0.12),
 }  # fmt: skip
-"""Range of what varies from face to face."""
+"""Ranges of what varies from face to face."""
 
 ACTIONS = (
     "brow_inner", "brow_outer", "brow_arch", "brow_knit", "eye_open", "lower_lid", "eye_slant",
     "nose_wrinkle", "cheek", "fold", "forehead", "mouth_corners", "mouth_width", "mouth_open",
     "mouth_round", "lip_raise", "lip_press", "teeth",
 )  # fmt: skip
-"""What a face can do; 0 is at rest, 1 as far as it goes; brows, lids and corners go both ways."""
+"""What a face can do: 0 is at rest, 1 is as far as it goes; brows, lids, corners go both ways."""
 
 MOODS: Mapping[str, tuple[Mapping[str, float], ...]] = {
     "angry": (
@@ -88,20 +88,20 @@ MOODS: Mapping[str, tuple[Mapping[str, float], ...]] = {
              mouth_width=-0.5, mouth_open=0.65, mouth_round=1),
     ),
 }  # fmt: skip
-"""How an emotion shows, after Ekman and Friesen's Facial Action Coding System; each of its
-variants is as likely. What is not named is at rest."""
+"""How an emotion shows, after Ekman and Friesen's Facial Action Coding System; its variants are
+equally likely. Actions that are not named are at rest."""
 
 
 def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw `n` faces; the first ones are the same for every `n`.
 
     Args:
-        n: How many, at least 0.
-        seed: At least 0; equal seeds draw equal faces.
+        n: Number of faces, at least 0.
+        seed: Seed of the draw, at least 0; equal seeds draw equal faces.
 
     Returns:
         Images (n, 48, 48) uint8, and labels (n,) int64 as indices into `EMOTIONS`, as imbalanced
-        as those of FER2013 in every stretch of some hundred faces.
+        as those of FER2013 in every stretch of a few hundred faces.
     """
     shares = np.cumsum(_COUNTS) / sum(_COUNTS)
     images = np.empty((n, FACE_SIZE, FACE_SIZE), np.uint8)
@@ -135,7 +135,7 @@ def _people(moods: np.ndarray, rng: np.random.Generator) -> SimpleNamespace:
 
 
 def _actions(moods: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How far each action goes, shape (actions, N): a mood, faint or strong, and some mimicry."""
+    """Draw how far each action goes, shape (actions, N): a mood, faint or strong, and noise."""
     n = len(moods)
     strength = 1.15 * rng.beta(2.6, 1.6, n)
     actions = rng.normal(0, 0.13, (len(ACTIONS), n))
@@ -148,7 +148,7 @@ def _actions(moods: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, lens and sensor: exposure, blur and noise; gives uint8."""
+    """Simulate light, lens and sensor: exposure, blur and noise; the result is uint8."""
     n = len(light)
     contrast, brightness, blur, noise = (
         rng.uniform(low, high, (n, 1, 1)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Faces in a table of pixels: the CSV of the ICML challenge, as it was and as Kaggle has it.
+"""Faces in a table of pixels: the CSV of the ICML challenge, as published and as Kaggle has it.
 
 A row is a picture: `emotion` (0 to 6 in the order of the challenge), `pixels` (48 x 48 numbers
-apart by spaces) and, if the file tells it, `Usage`. `sources.py` hands files here; names in the
+separated by spaces) and, if the file has it, `Usage`. `sources.py` passes files here; names in the
 header may have spaces around them and come in any order, as in Kaggle's `icml_face_data.csv`.
 """
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _SHOWN = 5
 _KEY_VERSION = b"table 1"
-"""Changes with everything that changes what is read out of the same file."""
+"""Must change whenever the same file is read differently."""
 
 
 def content_key(file: Path) -> str:
@@ -53,7 +53,8 @@ def read(file: Path) -> dict[str, np.ndarray]:
         int64, from 1; and `splits`, (N,) strings.
 
     Raises:
-        DataError: If the file is no such table, a row is malformed, or an emotion has no pictures.
+        DataError: If the file is not such a table, a row is malformed, or an emotion has no
+            pictures.
     """
     _log.info("Reading %s", file)
     images, labels, lines, splits, faults = [], [], [], [], []
@@ -93,7 +94,7 @@ def _digest() -> Any:
 
 
 def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Give each row with the number of its line and the header in lower case."""
+    """Yield each row with its line number and the header in lower case."""
     reader = csv.reader(opened)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -117,7 +118,7 @@ def _parsed(header: list[str], row: list[str]) -> tuple[np.ndarray, int, str]:
     """Read one row.
 
     Raises:
-        ValueError: If something in it is not what it should be; says what was expected.
+        ValueError: If the row is malformed; the message says what was expected.
     """
     if len(row) != len(header):
         raise ValueError(f"{len(row)} cells, expected {len(header)}")

@@ -1,7 +1,7 @@
-"""Second opinions on FER2013: which pictures show no face, as the taggers of FER+ saw it.
+"""Second opinions on FER2013: which pictures show no face according to the taggers of FER+.
 
-Ten people labelled every picture anew (https://arxiv.org/abs/1608.01041), and `NF` was one of their
-choices. `preparation.py` drops from training what most of them called so, if `faces=cleaned`.
+Ten people labelled every picture again (https://arxiv.org/abs/1608.01041), and `NF` was one of
+their choices. If `faces=cleaned`, `preparation.py` drops from training what most of them called so.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _NO_FACE = "nf"
 CHOICES = {*EMOTION_NAMES, "contempt", "unknown", _NO_FACE}
 """Columns that count votes."""
 LEAST_AGREEMENT = 0.5
-"""Share of pictures on which votes and labels should agree; by chance they do on a sixth."""
+"""Least share of pictures on which votes and labels should agree; by chance they do on a sixth."""
 
 _Votes = Mapping[str, int]
-"""Choice, in lower case, to its number of votes."""
+"""Choice, in lower case -> its number of votes."""
 
 
 def not_faces(votes: Mapping[str, _Votes], origins: np.ndarray) -> np.ndarray:
     """Find the pictures that more than half of the taggers called no face.
 
     Args:
-        votes: What `read` gave.
+        votes: Votes by path, from `read`.
         origins: Paths of the pictures within their source, (N,) strings.
 
     Returns:
-        Rising positions in `origins`.
+        Ascending positions in `origins`.
     """
     unwanted = [path for path, cast in votes.items() if 2 * cast[_NO_FACE] > sum(cast.values())]
     return np.flatnonzero(np.isin(origins, unwanted))
 
 
 def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the pictures with votes whose label is the emotion with most votes.
+    """Compute the share of pictures with votes whose label is the emotion with most votes.
 
     Warns if it is so low that the votes seem to be on other pictures.
 
     Args:
-        votes: What `read` gave.
+        votes: Votes by path, from `read`.
         origins: Paths of the pictures within their source, (N,) strings.
         labels: Shape (N,), index into `EMOTIONS`.
     """
@@ -70,15 +70,15 @@ def read(file: Path, origins: np.ndarray) -> dict[str, _Votes]:
     """Read the votes on the pictures of a source.
 
     Args:
-        file: A CSV with the column `path`, as the origins tell it (`train/happy/Training_3.jpg`),
-            and a column of votes for each choice, among them `NF`.
+        file: A CSV with the column `path`, as in `origins` (`train/happy/Training_3.jpg`), and a
+            column of votes for each choice, among them `NF`.
         origins: Paths of the pictures within their source, (N,) strings.
 
     Returns:
-        Path to the votes for each choice.
+        Votes for each choice, by path.
 
     Raises:
-        DataError: If it is no such file, or has votes on none of the pictures.
+        DataError: If it is not such a file, or has votes on none of the pictures.
     """
     votes = _read(file)
     if not np.isin(origins, list(votes)).any():
@@ -111,7 +111,7 @@ def _read(file: Path) -> dict[str, _Votes]:
                     raise ValueError(f"{len(row)} cells, expected {len(header)}")
                 cells = dict(zip(header, row, strict=True))
                 counts = {name: int(text) for name, text in cells.items() if name in CHOICES}
-                votes[cells["path"]] = counts  # in the order of the file: of equals the first wins
+                votes[cells["path"]] = counts  # in the order of the file: the first wins a tie
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"votes={file}, line {reader.line_num}: {error}",

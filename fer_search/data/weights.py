@@ -11,7 +11,7 @@ from fer_search.errors import DataError
 def class_weights(labels: np.ndarray, power: float) -> np.ndarray:
     """Weigh each emotion by its frequency to the power of `-power`.
 
-    Weights are scaled so that their mean over the samples is 1; hence the loss keeps its scale.
+    Weights are scaled so that their mean over the samples is 1, so the loss keeps its scale.
     `power` 0 gives 1 for every emotion, 1 gives scikit-learn's "balanced" weights.
 
     Args:

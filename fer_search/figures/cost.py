@@ -1,4 +1,4 @@
-"""Figures of what a search cost: the best so far over time, and how long each trial trained."""
+"""Figures of the cost of a search: the best value over time, and how long each trial trained."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _COLORS = {
 
 
 def best_over_time(studies: Mapping[str, Sequence[TrialSummary]], now: float) -> Figure:
-    """Draw the best value so far over the time at work; of several studies over trials too.
+    """Draw the best value so far over the time at work; for several studies, also over trials.
 
     Args:
         studies: Trials by the name of their study, one to six studies.
-        now: Until when running trials count, in seconds since the epoch.
+        now: Time until which running trials count, in seconds since the epoch.
     """
     title = "Best so far" if len(studies) > 1 else "Best so far over time"
     pauses = "time in which no trial ran is left out"
@@ -61,11 +61,11 @@ def best_over_time(studies: Mapping[str, Sequence[TrialSummary]], now: float) ->
 
 
 def epochs_by_trial(trials: Sequence[TrialSummary], most: int) -> Figure:
-    """Draw how many epochs each trial trained, and what pruning is likely to have saved, paler.
+    """Draw how many epochs each trial trained and, paler, what pruning is likely to have saved.
 
     Args:
-        trials: All of a study.
-        most: Epochs that a trial may train.
+        trials: All trials of a study.
+        most: Most epochs a trial may train.
     """
     spared = pruning(trials, most)
     facts = f"{sum(trial.epochs for trial in trials):,} epochs in all"

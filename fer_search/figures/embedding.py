@@ -1,4 +1,4 @@
-"""Figures as text that a web page can hold: data URIs, so that a report is one file."""
+"""Figures as text that a web page can contain: data URIs, so that a report is one file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import io
 from matplotlib.figure import Figure
 
 _LARGEST_SVG = 200_000
-"""Bytes above which a drawing of very many points is stored as pixels instead."""
+"""Bytes above which a figure with very many points is stored as pixels instead."""
 _PIXELS_PER_INCH = 190
-"""Of such a picture: crisp where a screen has two pixels for one of the page."""
+"""Resolution of such a picture: crisp on screens with two pixels per CSS pixel."""
 _CSS_PIXELS_PER_INCH = 96
 
 
@@ -22,14 +22,14 @@ class Picture:
     uri: str
     """`data:image/…;base64,…`."""
     alt: str
-    """What it shows, for those who do not see it."""
+    """What it shows, for those who cannot see it."""
     width: int
     """In CSS pixels at its natural size."""
     height: int
 
 
 def embedded(figure: Figure) -> Picture:
-    """Spell a figure as SVG, or as PNG if it is very detailed; its title says what it shows."""
+    """Encode a figure as SVG, or as PNG if it is very detailed; its title becomes `alt`."""
     kind, content = "svg+xml", _saved(figure, "svg")
     if len(content) > _LARGEST_SVG:
         kind, content = "png", _saved(figure, "png")
@@ -41,7 +41,7 @@ def embedded(figure: Figure) -> Picture:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Spell a picture file of a kind, `png` or `svg+xml`, as an address that holds it."""
+    """Encode a picture file of a kind, `png` or `svg+xml`, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -16,9 +16,9 @@ from fer_search.figures.study import NOTHING
 from fer_search.trials import TrialSummary, best_of, complete, differing
 
 MOST = 8
-"""Parameters, the most important ones."""
+"""Largest number of parameters shown, the most important ones."""
 _UNUSED = -0.2
-"""Where lines go that do not have a parameter."""
+"""Height of the lines of trials that do not have a parameter."""
 
 _LABEL: dict[str, Any] = {
     "ha": "center",
@@ -34,11 +34,11 @@ _BETTER = LinearSegmentedColormap.from_list("better", ["#b9d3e6", "#6baed6", "#0
 def parallel_coordinates(
     trials: Sequence[TrialSummary], importances: Mapping[str, float]
 ) -> Figure:
-    """Draw completed trials through their parameters, the better the darker, the best in orange.
+    """Draw completed trials through their parameters, better ones darker, the best in orange.
 
     Args:
-        trials: All of a study.
-        importances: By parameter, larger ones are shown first; those without come after.
+        trials: All trials of a study.
+        importances: Importance by parameter; larger ones come first, parameters without one last.
     """
     rising = complete(trials)[::-1]  # the best is drawn last
     every = differing(rising, importances)
@@ -76,7 +76,7 @@ def parallel_coordinates(
 
 
 def _column(axes: Axes, x: int, values: Sequence[scales.Value | None]) -> list[float]:
-    """Draw a vertical axis with its labels; give the height of every value on it."""
+    """Draw a vertical axis with its labels and return the height of every value on it."""
     axes.plot([x, x], [0, 1], color=style.PALE, linewidth=1, zorder=2)
     there = [value for value in values if value is not None]
     if len(there) < len(values):
@@ -102,7 +102,7 @@ def _column(axes: Axes, x: int, values: Sequence[scales.Value | None]) -> list[f
 
 
 def _mark(axes: Axes, x: int, y: float, text: str) -> None:
-    """Write a value at its place on an axis: the ends outside, others beside it."""
+    """Label a value at its place on an axis: the ends outside, others beside it."""
     if y in (0, 1):
         axes.text(x, y + (0.045 if y else -0.045), text, **_LABEL)
     else:

@@ -1,4 +1,4 @@
-"""Figures of models on the same test pictures, as of candidate and champion."""
+"""Figures of models on the same test pictures, such as candidate and champion."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fer_search.figures import style
 from fer_search.results import Evaluation
 
 _MOST_PICTURES = 12
-"""In each row of `disagreements`."""
+"""Most pictures in each row of `disagreements`."""
 
 
 def confusion_matrices(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Draw confusion matrices side by side, as shares of the true emotion.
 
     Args:
-        evaluations: By the name of the model.
+        evaluations: Evaluations by the name of the model.
     """
     n_pictures = style.counted(len(next(iter(evaluations.values())).labels), "test picture")
     width = 0.8 + 5.2 * len(evaluations)
@@ -51,7 +51,7 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Draw every emotion's F1 and the macro-F1 of each model, with 95 % bootstrap intervals.
 
     Args:
-        evaluations: By the name of the model, one to six.
+        evaluations: Evaluations by the name of the model, one to six.
     """
     figure = style.new_figure(
         8, 4.6, "F1 on test", "points with 95 % intervals, by the bootstrap over pictures"
@@ -83,11 +83,11 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
 
 
 def disagreements(images: np.ndarray, evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Draw test pictures on which exactly one of two models is right, the surest first.
+    """Draw test pictures on which exactly one of two models is right, the most confident first.
 
     Args:
         images: Shape (N, H, W), uint8.
-        evaluations: Of two models, by their names.
+        evaluations: Evaluations of two models, by their names.
     """
     names = list(evaluations)
     hits = {name: each.predictions == each.labels for name, each in evaluations.items()}

@@ -20,12 +20,12 @@ from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, differing
 NOTHING = "no completed trial yet"
 
 _ROOM = 24
-"""Letters that fit below a slice."""
+"""Letters of tick labels that fit below a slice."""
 _LATER = LinearSegmentedColormap.from_list("later", ["#c6dbef", "#6baed6", "#08519c", "#08204a"])
 
 
 def optimization_history(trials: Sequence[TrialSummary]) -> Figure:
-    """Draw what every trial reached, and the best so far, in the order of the trials."""
+    """Draw the value of every trial, and the best so far, in the order of the trials."""
     figure = style.new_figure(8, 4.2, "Search history", _summary(trials))
     axes = figure.subplots()
     style.plain(axes, grid="y")
@@ -42,7 +42,7 @@ def optimization_history(trials: Sequence[TrialSummary]) -> Figure:
         axes.step(numbers_on, best, where="post", color=style.ORANGE, label="best so far")
         axes.scatter(numbers, values, color=style.BLUE, s=28, zorder=3, label="complete")
     failed = [trial.number for trial in trials if trial.state == "FAIL"]
-    if failed:  # they have no value and stand on the axis
+    if failed:  # they have no value and are marked on the axis
         place = axes.get_xaxis_transform()
         axes.plot(
             failed, [0.02] * len(failed), "|", color=style.INK, transform=place, label="failed"
@@ -56,10 +56,10 @@ def optimization_history(trials: Sequence[TrialSummary]) -> Figure:
 
 
 def parameter_importances(importances: Mapping[str, float]) -> Figure:
-    """Draw by how much the best trials differ from all in each parameter, the largest on top.
+    """Draw how much the best trials differ from all trials in each parameter, largest on top.
 
     Args:
-        importances: Share per parameter, in [0, 1]; empty as long as none can be told.
+        importances: Share per parameter, in [0, 1]; empty while they cannot be computed.
     """
     ranked = sorted(importances.items(), key=lambda item: item[1])
     figure = style.new_figure(
@@ -85,14 +85,14 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
 
 
 def parameters(trials: Sequence[TrialSummary], names: Sequence[str] | None = None) -> Figure:
-    """Draw, for every parameter, the objective of complete trials over the values they had.
+    """Draw, for every parameter, the objective of completed trials over the values they had.
 
-    Parameters of few values are drawn as choices, wide ranges along a log scale. Points are the
-    darker the later the trial, so that one sees where the search went; the best trial is ringed.
+    Parameters with few values are drawn as choices, wide ranges along a log scale. Later trials
+    have darker points, to show where the search went; the best trial is ringed.
 
     Args:
-        trials: All of a study.
-        names: Of the parameters; if None, all that had more than one value.
+        trials: All trials of a study.
+        names: Names of the parameters; if None, all that had more than one value.
     """
     complete, best = _ended(trials, "COMPLETE"), best_of(trials)
     names = differing(trials, {}) if names is None else names
@@ -159,18 +159,18 @@ def trial_curves(trials: Sequence[TrialSummary]) -> Figure:
 
 
 def _ended(trials: Sequence[TrialSummary], state: str) -> list[TrialSummary]:
-    """Trials that ended in a state and have a value, by number."""
+    """List the trials that ended in a state and have a value, by number."""
     ended = [trial for trial in trials if trial.state == state and trial.value is not None]
     return sorted(ended, key=lambda trial: trial.number)
 
 
 def _points(trials: Sequence[TrialSummary]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and values of trials that have one."""
+    """Return the numbers and values of trials that have a value."""
     return np.array([t.number for t in trials]), np.array([t.value for t in trials], float)
 
 
 def _summary(trials: Sequence[TrialSummary]) -> str:
-    """Say how many trials ended how, and which is the best."""
+    """Say how many trials are in which state, and which is the best."""
     states = [trial.state for trial in trials]
     ends = [f"{n} {WORDS[state]}" for state in (*ENDED, "RUNNING") if (n := states.count(state))]
     best = best_of(trials)
@@ -213,7 +213,7 @@ def _along_axis(axes: Axes, values: Sequence[scales.Value]) -> list[float]:
 
 
 def _curve(axes: Axes, curve: Mapping[int, float], **look: Any) -> None:
-    """Draw reports by epoch, a single one as a point."""
+    """Draw values by epoch, a single one as a point."""
     epochs = sorted(curve)
     marker = "o" if len(epochs) == 1 else ""
     axes.plot(epochs, [curve[epoch] for epoch in epochs], marker=marker, markersize=3, **look)

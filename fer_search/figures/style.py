@@ -1,8 +1,8 @@
-"""How all figures look: one size of type, one set of colours, few lines.
+"""The look of all figures: one style of text, one set of colours, few lines.
 
 Figures are made without pyplot, so they need no display, leave no global state and may be drawn in
-any thread; writing them somewhere is the caller's business. Colours are those of Okabe and Ito
-(https://jfly.uni-koeln.de/color), which the colour-blind can tell apart.
+any thread; saving them is up to the caller. Colours are those of Okabe and Ito
+(https://jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INK, GREY, PALE = "#222222", "#6f6f6f", "#bdbdbd"
 OBJECTIVE = "validation macro-F1"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 SERIES = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
-"""Colours of things side by side, in order."""
+"""Colours of things shown together, in order."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -30,7 +30,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def verbatim(text: str) -> str:
-    """Keep matplotlib from reading a formula into other people's names."""
+    """Escape a name, so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -48,7 +48,7 @@ def new_figure(
 
 
 def plain(axes: Axes, grid: Literal["x", "y"]) -> None:
-    """Leave of the frame what is needed to read a value."""
+    """Reduce the frame to what is needed to read a value."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.tick_params(which="both", color=PALE, labelcolor=INK, labelsize=9)
@@ -57,7 +57,7 @@ def plain(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 
 def count_below(axes: Axes, name: str, first: int, last: int) -> None:
-    """Count epochs or trials along the x axis, whole ones only."""
+    """Count epochs or trials along the x axis, in whole numbers only."""
     axes.set_xlabel(name, color=INK)
     axes.set_xlim(first - 0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -18,10 +18,10 @@ _GAP = 4
 
 
 def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:
-    """Draw how often which emotion is taken for which.
+    """Draw which emotions are taken for which, and how often.
 
     Each cell has the number of pictures and their share of the true emotion, which also colours it.
-    Beside its row stand the number of pictures, recall and F1 of an emotion.
+    Beside each row are the emotion's number of pictures, recall and F1.
     """
     counts, n_classes = evaluation.confusion, len(EMOTIONS)
     support = counts.sum(axis=1)
@@ -85,7 +85,7 @@ def per_emotion_f1(evaluation: Evaluation, title: str) -> Figure:
 
 
 def calibration(evaluation: Evaluation, title: str) -> Figure:
-    """Draw how often a model is right by how sure it is, and how often it is how sure."""
+    """Draw a model's accuracy by its confidence, and how many pictures have which confidence."""
     bins = reliability(evaluation)
     figure = style.new_figure(
         8,
@@ -124,8 +124,8 @@ def learning_curves(epochs: Sequence[EpochMetrics], best_epoch: int | None) -> F
     """Draw loss and scores over the epochs.
 
     Args:
-        epochs: In order; one epoch is drawn as points.
-        best_epoch: Whose weights were kept, counted from 1; None to mark none.
+        epochs: Metrics of the epochs, in order; up to 30 are also drawn as points.
+        best_epoch: Epoch whose weights were kept, counted from 1; None to mark none.
     """
     best = next((epoch for epoch in epochs if epoch.epoch == best_epoch), None)
     figure = style.new_figure(
@@ -173,7 +173,7 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
         labels: Emotion per picture, shape (N,), values in [0, 7).
 
     Raises:
-        ValueError: If the three do not have the same pictures.
+        ValueError: If the shapes do not match or there are no pictures.
     """
     n_pictures = len(originals)
     if not n_pictures or augmented.shape[1:2] != (n_pictures,) or labels.shape != (n_pictures,):
@@ -189,7 +189,7 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
         "What the network saw",
         f"training pictures and {style.counted(len(augmented), 'random variation')} of each",
     )
-    axes = figure.subplots()  # one, for each axes takes ten milliseconds to draw
+    axes = figure.subplots()  # only one: each takes ten milliseconds to draw
     framed = np.pad(pictures, ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
     sheet = framed.swapaxes(1, 2).reshape(n_rows * (height + _GAP), -1)[:-_GAP, :-_GAP]
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)

@@ -1,7 +1,7 @@
-"""How training pictures are varied: one Keras layer for each kind of `trial_config.Augmentation`.
+"""Augmentation of training pictures: one Keras layer for each kind in `trial_config.Augmentation`.
 
 `classifier` puts the layers in front of the network, in the training view only. They compute in
-float32 whatever the precision of training, because bfloat16 has no room for coordinates, and they
+float32 whatever the training precision, because bfloat16 is too coarse for coordinates, and they
 keep pixels within 0..255. A new kind is a field of `trial_config.Augmentation` and an entry here.
 """
 
@@ -16,19 +16,19 @@ from fer_search.trial_config import Augmentation
 
 _PIXELS = (0, 255)
 _FILL = "nearest"
-"""What comes in from outside the picture: its edge goes on. All Keras backends can do it alike."""
+"""Repeat the edge of the picture beyond its border, which all Keras backends do alike."""
 
 
 def build(augmentation: Augmentation, seed: int) -> list[Any]:
-    """Make the layers of all kinds whose strength is not 0, in the order of the table.
+    """Make the layers of all kinds whose strength is not 0, in the order of `AUGMENTATIONS`.
 
     Args:
-        augmentation: The strengths.
-        seed: In [0, 2**32); each kind draws from a stream of its own.
+        augmentation: Strength of each kind.
+        seed: Seed in [0, 2**32); each kind draws from its own stream.
 
     Returns:
-        Keras layers from (B, H, W, C), float in 0..255, to the same, float32, that do nothing at
-        inference.
+        Keras layers that map (B, H, W, C), float in 0..255, to the same in float32, and do nothing
+        at inference.
     """
     import keras
 
@@ -37,8 +37,8 @@ def build(augmentation: Augmentation, seed: int) -> list[Any]:
     for (kind, make), layer_seed in zip(AUGMENTATIONS.items(), seeds, strict=True):
         if strength := float(getattr(augmentation, kind)):
             layer = make(strength, name=kind, seed=int(layer_seed) % 2**31, dtype="float32")
-            # Keras lets no layer be compiled by XLA that TensorFlow cannot; then JAX would run
-            # the whole model step by step.
+            # Keras marks layers that XLA cannot compile on TensorFlow as not compilable at all;
+            # JAX would then run the whole model step by step.
             layer.supports_jit |= keras.backend.backend() == "jax"
             layers.append(layer)
     return layers
@@ -59,7 +59,7 @@ def _shift(share: float, **common: Any) -> Any:
 def _zoom(share: float, **common: Any) -> Any:
     from keras import layers
 
-    return layers.RandomZoom(share, fill_mode=_FILL, **common)  # one factor keeps the aspect
+    return layers.RandomZoom(share, fill_mode=_FILL, **common)  # one factor keeps the aspect ratio
 
 
 def _flip(_on: float, **common: Any) -> Any:
@@ -98,4 +98,4 @@ AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "contrast": _contrast,
     "erasing": _erasing,
 }
-"""Kind, a field of `Augmentation`, to a function of strength that makes the layer."""
+"""Each kind, a field of `Augmentation`, to a function that makes its layer from the strength."""

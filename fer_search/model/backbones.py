@@ -1,7 +1,7 @@
-"""The backbones: networks that turn a face into features, cut into five named stages.
+"""Backbones: networks that turn a face into features, divided into five named stages.
 
-`classifier` puts one between preprocessing and head, `unfreeze` says which of its stages train.
-A new one is an entry of `BACKBONES`, its name in `config.BACKBONES`, and nothing else.
+`classifier` puts one between preprocessing and head; `unfreeze` sets which of its stages train.
+Adding one takes an entry in `BACKBONES` and its name in `config.BACKBONES`, nothing else.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from fer_search.model.batch_norm import fuse
 from fer_search.model.convolutions import as_products
 
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
-"""Values of `weights` that are not the path of a file."""
+"""Values of `weights` other than the path of a file."""
 
 _BATCH_NORM_MOMENTUM = 0.9
-"""Of the running statistics. Keras's 0.99 forgets the initial ones over several hundred steps;
-until then validation looks like chance, and pruners judge a network by its first epochs."""
+"""Momentum of the running statistics. Keras's 0.99 takes several hundred steps to forget the
+initial ones; until then validation looks like chance, and pruners judge by the first epochs."""
 
 _Network = Callable[[int, str | None], Any]
-"""Builds a `keras.Model` from the side of the picture and Keras's own `weights` argument."""
+"""Builds a `keras.Model` from the side of the pictures and Keras's own `weights` argument."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """An entry of the catalogue."""
+    """An entry of `BACKBONES`."""
 
     network: _Network
     application: str
-    """Its name in `keras.applications`, which has ImageNet weights of it; empty if it has none."""
+    """Name in `keras.applications`, which has its ImageNet weights; empty if there are none."""
     scale: float
     """Pixels in 0..255 are multiplied by this, then `offset` is added, as the weights expect."""
     offset: tuple[float, float, float]
-    """Per channel."""
+    """Offset per channel."""
     stages: Mapping[str, tuple[str, ...]]
-    """Five stages from input to output: name, and how the names of its layers begin."""
+    """Five stages from input to output: name to the prefixes of its layers' names."""
     poolings: tuple[str, ...]
-    """How its last feature map may be pooled; see `classifier`."""
+    """Poolings allowed for its last feature map; see `classifier.POOLINGS`."""
     has_batch_norm: bool = False
-    """Whether it has BatchNormalization, whose statistics averaged weights would not fit."""
+    """Whether it has BatchNormalization, whose statistics would not fit averaged weights."""
     head_units: int = 0
-    """Units of the head's hidden layer by default; 0 for none."""
+    """Default width of the head's hidden layer; 0 for none."""
     one_pixel_below: int = 0
-    """Size of pictures below which its last map is one pixel, and all poolings are the same."""
+    """Picture size below which its last feature map is one pixel and all poolings are equal."""
 
     def build(self, image_size: int, weights: str = NO_WEIGHTS) -> Any:
         """Build the network under Keras's current dtype policy.
@@ -61,10 +61,10 @@ class Backbone:
             weights: `imagenet`, `none`, or the path of a weights file.
 
         Returns:
-            A `keras.Model` from (B, image_size, image_size, 3), scaled, to feature maps.
+            A `keras.Model` from scaled pictures (B, image_size, image_size, 3) to feature maps.
 
         Raises:
-            WeightsError: If the weights cannot be had, or are of another network.
+            WeightsError: If the weights are unavailable or belong to another network.
         """
         if weights == IMAGENET:
             model = self._pretrained(image_size)
@@ -80,7 +80,7 @@ class Backbone:
         return model
 
     def stage_of(self, layer: str) -> str:
-        """Name the stage that a layer with weights belongs to.
+        """Return the name of the stage that a layer with weights belongs to.
 
         Raises:
             ValueError: If the stages do not cover the layer exactly once.
@@ -109,17 +109,17 @@ class Backbone:
 
 
 def unfreeze(model: Any, name: str, depth: int, *, batch_norm: str = "stage") -> None:
-    """Let the last stages of a backbone train and freeze the others.
+    """Make the last stages of a backbone trainable and freeze the others.
 
-    A frozen BatchNormalization also keeps to its running statistics while the rest trains: that
-    is Keras's rule for `trainable=False`.
+    A frozen BatchNormalization also uses its running statistics while the rest trains: that is
+    Keras's rule for `trainable=False`.
 
     Args:
-        model: What `BACKBONES[name].build` gave.
-        name: Of the backbone.
+        model: The network that `BACKBONES[name].build` returned.
+        name: Name of the backbone.
         depth: Number of stages that train, counted from the output, in [0, 5].
-        batch_norm: Which BatchNormalization trains: `stage` (that of these stages), `frozen`
-            (none) or `trainable` (that of all stages).
+        batch_norm: Which BatchNormalization layers train: those of these stages (`stage`), none
+            (`frozen`) or those of all stages (`trainable`).
     """
     backbone = BACKBONES[name]
     stages = list(backbone.stages)
@@ -133,11 +133,11 @@ def unfreeze(model: Any, name: str, depth: int, *, batch_norm: str = "stage") ->
 
 
 def first_trained(model: Any, name: str, depth: int) -> str | None:
-    """Name the layer with which the stages begin that train; None if none does.
+    """Return the name of the first layer of the stages that train; None if no stage trains.
 
     Args:
-        model: What `BACKBONES[name].build` gave.
-        name: Of the backbone.
+        model: The network that `BACKBONES[name].build` returned.
+        name: Name of the backbone.
         depth: Number of stages that train, counted from the output, in [0, 5].
     """
     backbone = BACKBONES[name]
@@ -147,14 +147,14 @@ def first_trained(model: Any, name: str, depth: int) -> str | None:
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Fetch or read pretrained weights once, so that a search is refused before its first trial.
+    """Fetch or read pretrained weights, so that a search without them is refused before any trial.
 
     Args:
-        name: Of the backbone.
+        name: Name of the backbone.
         weights: `imagenet`, `none`, or the path of a weights file.
 
     Raises:
-        WeightsError: If the weights cannot be had, or are of another network.
+        WeightsError: If the weights are unavailable or belong to another network.
     """
     if weights == NO_WEIGHTS:
         return
@@ -170,7 +170,7 @@ def _load(model: Any, file: Path) -> None:
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about layers that Keras passes over, see below
+            warnings.simplefilter("ignore")  # about layers that Keras skips, see below
             model.load_weights(file)
         missing = [weight.path for weight in model.weights if np.isnan(weight.numpy()).any()]
         if missing:
@@ -184,7 +184,7 @@ def _load(model: Any, file: Path) -> None:
 
 
 def _in_short(error: Exception) -> str:
-    """The first sentences of Keras's long messages, on one line."""
+    """Shorten one of Keras's long messages to 240 characters on one line."""
     return re.sub(r"\s+", " ", str(error)).strip()[:240]
 
 
@@ -205,11 +205,11 @@ def _resnet50(image_size: int, weights: str | None) -> Any:
 
 
 def _tiny(image_size: int, _weights: str | None) -> Any:
-    """VGG in miniature, some 190,000 weights: five times convolution, pooling, norm and ReLU.
+    """VGG in miniature, about 190,000 weights: five times convolution, pooling, norm and ReLU.
 
-    GroupNormalization knows no running statistics, so that validation is right from the first
-    epoch, and keeps the contrast within a picture, without which a small network is slow to start;
-    after pooling it has a quarter of the work.
+    GroupNormalization has no running statistics, so validation is right from the first epoch, and
+    it keeps the contrast within a picture, without which a small network is slow to start. After
+    pooling it has a quarter of the work.
     """
     from keras import Model, layers
 
@@ -223,7 +223,7 @@ def _tiny(image_size: int, _weights: str | None) -> Any:
 
 
 _CAFFE: dict[str, Any] = {"scale": 1.0, "offset": (-103.939, -116.779, -123.68)}
-"""ImageNet's mean colour leaves, blue first: `preprocess_input` of these two applications."""
+"""Subtracts ImageNet's mean colour, blue first, as both applications' `preprocess_input` does."""
 
 BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(  # https://arxiv.org/abs/1409.1556
@@ -252,4 +252,4 @@ BACKBONES: dict[str, Backbone] = {
         poolings=("avg",),
     ),
 }
-"""Name to backbone; the names are `config.BACKBONES`."""
+"""Backbones by name; the names are `config.BACKBONES`."""

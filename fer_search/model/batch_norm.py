@@ -1,7 +1,7 @@
-"""BatchNormalization in one operation of TensorFlow's, instead of the dozen that Keras makes of it.
+"""BatchNormalization as one TensorFlow operation instead of Keras's dozen.
 
-Trains ResNet50 a quarter faster on a CPU; see docs/performance.md. The layers stay Keras's own, so
-that what is stored of them opens without this package. JAX fuses such operations by itself.
+This trains ResNet50 a quarter faster on a CPU; see docs/performance.md. The layers stay Keras's
+own, so that stored models load without this package. JAX fuses such operations by itself.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def fuse(model: keras.Model) -> None:
-    """Let every BatchNormalization over pictures of `model` compute in one operation.
+    """Make every BatchNormalization over pictures in `model` compute in one operation.
 
-    Numbers differ from Keras's by rounding only, and by n / (n - 1) in the running variance, as
-    TensorFlow takes the unbiased one of n values. Other backends and layers stay as they are.
+    Results differ from Keras's only by rounding, and by n / (n - 1) in the running variance, since
+    TensorFlow takes the unbiased one of n values. Other backends and layers are left as they are.
     """
     import keras
 
@@ -29,7 +29,7 @@ def fuse(model: keras.Model) -> None:
 
 
 def _is_over_pictures(layer: keras.layers.BatchNormalization) -> bool:
-    """(B, H, W, channels), normalised by channel, with scale and offset."""
+    """Tell whether a layer normalises (B, H, W, channels) by channel, with scale and offset."""
     rank = len(layer.input.shape)
     return rank == 4 and layer.axis in (-1, 3) and layer.center and layer.scale
 
@@ -40,7 +40,7 @@ def _call(
     training: bool | None = None,
     mask: None = None,  # pictures have none
 ) -> Any:
-    """As `BatchNormalization.call` (https://arxiv.org/abs/1502.03167)."""
+    """Compute what `BatchNormalization.call` does (https://arxiv.org/abs/1502.03167)."""
     import tensorflow as tf
 
     is_training = bool(training and layer.trainable)

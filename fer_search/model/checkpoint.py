@@ -1,7 +1,7 @@
-"""A training between two epochs, on disk: all that `training.train` needs to go on from there.
+"""Checkpoints between epochs: everything that `training.train` needs to continue from disk.
 
-One `.npz` file of arrays and a JSON text, nothing pickled, which appears whole or not at all. The
-order of pictures and mixup need no place in it: `data.batches` makes them from seed and epoch.
+A checkpoint is one `.npz` file of arrays and JSON text, without pickles, written atomically. It
+need not hold the order of pictures and mixup: `data.batches` derives them from seed and epoch.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from fer_search.results import EpochMetrics, best_epoch
 log = logging.getLogger(__name__)
 
 _LAYOUT = 2
-"""Of the file; another number for what is kept of network and optimizer."""
+"""Version of the file layout; changes with what is kept of network and optimizer."""
 _MOST_TIME = 0.05
-"""Share of a training that goes into its checkpoints: short epochs have none of their own."""
+"""Largest share of training time spent on checkpoints: not every short epoch has one."""
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a training stands, apart from network and optimizer."""
+    """The state of training, apart from network and optimizer."""
 
     phase: int
-    """First epoch of the phase (head alone, or all) that the optimizer is for."""
+    """First epoch of the phase (head alone, or everything) that the optimizer is for."""
     changed: int
-    """Epoch in which the learning rate last began anew or was slowed down."""
+    """Epoch in which the learning rate was last restarted or lowered."""
     history: list[EpochMetrics] = dataclasses.field(default_factory=list)
     best_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
-    """As `keras.Model.get_weights` gave them after the best epoch."""
+    """Weights after the best epoch, as `keras.Model.get_weights` returned them."""
     seconds: float = 0.0
-    """Spent on training so far."""
+    """Seconds spent on training so far."""
     parts: int = 1
-    """In how many parts a batch goes through memory."""
+    """Number of parts in which a batch is processed, to save memory."""
 
     @property
     def epoch(self) -> int:
-        """The last one that is done."""
+        """The last completed epoch."""
         return self.history[-1].epoch if self.history else self.phase - 1
 
     @property
     def best(self) -> EpochMetrics:
-        """The first of those with the highest validation macro-F1."""
+        """The first epoch with the highest validation macro-F1."""
         return best_epoch(self.history)
 
     def add(self, metrics: EpochMetrics, weights: list[np.ndarray]) -> None:
@@ -64,32 +64,32 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What `Checkpoint.read` found."""
+    """A checkpoint as `Checkpoint.read` found it."""
 
     progress: Progress
     network: Sequence[np.ndarray]
     optimizer: Sequence[np.ndarray]
 
     def restore(self, model: keras.Model, trained: keras.Model) -> None:
-        """Give network and optimizer the values that they had.
+        """Restore the values of network and optimizer.
 
         Args:
-            model: Built anew for the same trial.
+            model: A newly built network for the same trial.
             trained: The part of it that trains, or all of it, compiled for the phase of `progress`.
         """
-        if not trained.optimizer.built:  # a second time would double what scales the loss
+        if not trained.optimizer.built:  # again, it would add the loss scale's variables twice
             trained.optimizer.build(trained.trainable_variables)
         _assign(model.variables, self.network)
         _assign(trained.optimizer.variables, self.optimizer)
 
 
 class Checkpoint:
-    """The place of one trial's checkpoint.
+    """Reads and writes the checkpoint of one trial.
 
     Args:
-        file: Where it is, or shall be; its folder exists.
-        about: What must be the same for it to be of use, e.g. the parameters; values that JSON
-            knows.
+        file: Path of the checkpoint, which need not exist; its folder must.
+        about: Facts that must be the same for a checkpoint to be usable, e.g. the parameters; JSON
+            values.
     """
 
     def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
@@ -100,18 +100,21 @@ class Checkpoint:
         self._about = json.loads(json.dumps({**about, **made_by}))
         self._not_before = 0.0
         self.epoch_read = 0
-        """The epoch from which `read` lets training go on; 0 if from none."""
+        """The last epoch of the checkpoint that `read` returned; 0 if it returned none."""
 
     def read(self, model: keras.Model, parts: int = 1) -> Saved | None:
-        """Read what was written last; None, with a warning if that is a loss, if it is no use.
+        """Read the checkpoint; return None if there is none or it cannot be used.
+
+        A warning is logged if it is unreadable or does not match this trial and program.
 
         Args:
-            model: Built anew for the same trial. What a program wrote that builds another network
-                for it is no use.
-            parts: A training with fewer parts to a batch is no use: it took too much memory.
+            model: A newly built network for the same trial. A checkpoint is not used if the program
+                that wrote it built a network with other shapes.
+            parts: Fewest parts per batch. A checkpoint with fewer, which took too much memory, is
+                not used.
         """
         self.epoch_read = 0
-        self._not_before = 0.0  # another attempt, perhaps in halves, is kept from its first epoch
+        self._not_before = 0.0  # a new attempt, perhaps in halves, is saved from its first epoch
         try:
             with self._file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].item())
@@ -136,9 +139,9 @@ class Checkpoint:
         return Saved(progress, network, optimizer)
 
     def write(self, progress: Progress, model: keras.Model, trained: keras.Model) -> None:
-        """Replace what was written before, unless that is so recent that writing would take long.
+        """Replace the checkpoint, unless it is so recent that writing would take too much time.
 
-        If it fails, what was written before is kept, with a warning, and training goes on.
+        If writing fails, the old one is kept, a warning is logged, and training continues.
         """
         began = time.monotonic()
         if began < self._not_before:

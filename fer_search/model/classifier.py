@@ -1,14 +1,15 @@
-"""One network, seen twice: as it is trained, and as it is stored.
+"""The network in two views: as it is trained and as it is stored.
 
     face (48, 48, 1), 0..255
       -> augmentation             in the training view only
-      -> Resizing                 unless the picture has its size already
+      -> Resizing                 unless the picture already has this size
       -> three equal channels -> preprocessing -> backbone          see `backbones`
       -> pooling -> LayerNormalization -> Dropout -> [Dense -> Dropout]
       -> probabilities (7,)
 
-`training` trains what `build` gives; what leaves it is an `inference_copy`: float32, without
-augmentation, of Keras's own layers only, so that its `.keras` file opens without this package.
+`training` trains the network that `build` returns, and returns an `inference_copy` of it: float32,
+without augmentation, of Keras's own layers only, so that its `.keras` file loads without this
+package.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from fer_search.trial_config import TrialConfig
 _NORM = "norm"
 _CALIBRATION_BATCH = 32
 _LEAST_DEVIATION = 0.05
-"""Features that vary less over the pictures are not scaled up further."""
+"""Features with a smaller deviation over the pictures are scaled as if they had this one."""
 
 
 def build(config: TrialConfig) -> keras.Model:
     """Build the network to train, under Keras's current dtype policy.
 
-    The initial weights are random by Keras's global seed; the backbone then gets its pretrained
-    ones, if any, and its first stages are frozen as `config.unfreeze_depth` says.
+    The initial weights are drawn with Keras's global seed; the backbone then gets its pretrained
+    ones, if any, and its first stages are frozen according to `config.unfreeze_depth`.
 
     Args:
-        config: Of the trial.
+        config: The trial's hyperparameters.
 
     Returns:
         A model from faces (B, 48, 48, 1), uint8 or float in 0..255, to probabilities (B, 7) in
         float32, not compiled. Its backbone is the layer named `config.backbone`.
 
     Raises:
-        WeightsError: If the pretrained weights cannot be had, or are of another network.
+        WeightsError: If the pretrained weights are unavailable or belong to another network.
     """
     varied = augmentation.build(config.augmentation, config.seed)
     model = _network(config, weights=config.weights, varied=varied)
@@ -54,12 +55,12 @@ def build(config: TrialConfig) -> keras.Model:
 
 
 def freeze(model: keras.Model, config: TrialConfig, *, head_only: bool = False) -> None:
-    """Let what the trial says train, and nothing else; effective when `model` is compiled next.
+    """Make exactly what the trial says trainable; takes effect when `model` is compiled next.
 
     Args:
-        model: What `build` gave for `config`.
-        config: Of the trial.
-        head_only: Nothing of the backbone trains, whatever the trial says.
+        model: The network that `build` returned for `config`.
+        config: The trial's hyperparameters.
+        head_only: Whether to freeze the whole backbone, whatever the trial says.
     """
     backbone = model.get_layer(config.backbone)
     backbone.trainable = not head_only
@@ -68,14 +69,14 @@ def freeze(model: keras.Model, config: TrialConfig, *, head_only: bool = False) 
 
 
 def cut(model: keras.Model, config: TrialConfig) -> tuple[keras.Model, keras.Model]:
-    """Cut a network where the stages begin that train; both parts share its weights.
+    """Cut a network where its trainable stages begin; both parts share its weights.
 
     Args:
-        model: What `build` gave for `config`.
-        config: Of the trial.
+        model: The network that `build` returned for `config`.
+        config: The trial's hyperparameters.
 
     Returns:
-        A model from faces (B, 48, 48, 1), augmented before, to the features after the frozen
+        A model from faces (B, 48, 48, 1), already augmented, to the features after the frozen
         stages, and one from these to probabilities (B, 7).
     """
     first, second = _halves(model, config)
@@ -91,11 +92,11 @@ def cut(model: keras.Model, config: TrialConfig) -> tuple[keras.Model, keras.Mod
 
 
 def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
-    """Copy a trained network for storing: float32, without augmentation, weights as they are now.
+    """Copy a trained network for storage: float32, without augmentation, with its current weights.
 
     Args:
-        model: What `build` gave for `config`.
-        config: Of the trial.
+        model: The network that `build` returned for `config`.
+        config: The trial's hyperparameters.
 
     Returns:
         A model with the same inputs and outputs, not compiled.
@@ -107,16 +108,16 @@ def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
 
 
 def calibrate(model: keras.Model, faces: np.ndarray) -> None:
-    """Let the features begin standardised: mean 0 and deviation 1 over some training pictures.
+    """Standardise the initial features: mean 0 and deviation 1 over some training pictures.
 
-    Some of VGG16's pooled features are a hundred times the others, so that after
-    LayerNormalization alone the differences between faces are small beside those between
-    features, and the head learns slowly. Its scale and offset are set from the data instead, and
+    Some of VGG16's pooled features are a hundred times as large as others, so that after
+    LayerNormalization alone the differences between faces are small compared with those between
+    features, and the head learns slowly. Its scale and offset are therefore set from the data, and
     train from there. Source: https://arxiv.org/abs/1511.06856.
 
     Args:
-        model: What `build` gave, untrained.
-        faces: Training pictures in no order, (N, 48, 48), uint8; a few hundred.
+        model: The network that `build` returned, untrained.
+        faces: A few hundred training pictures in random order, (N, 48, 48), uint8.
     """
     norm = model.get_layer(_NORM)
     features = keras.Model(model.input, norm.output).predict(
@@ -140,7 +141,7 @@ def _network(
     if config.head_units:
         x = layers.Dense(config.head_units, activation="relu", name="hidden")(x)
         x = layers.Dropout(config.dropout, name="hidden_dropout")(x)
-    # Zeros, so that the backbone gets no gradient before the head knows what it wants.
+    # Zeros, so that the backbone gets no gradient before the head has learnt anything.
     probabilities = layers.Dense(
         len(EMOTIONS),
         activation="softmax",
@@ -152,7 +153,7 @@ def _network(
 
 
 def _preprocessed(x: keras.KerasTensor, config: TrialConfig) -> keras.KerasTensor:
-    """From grey faces to the input of the backbone."""
+    """Turn grey faces into the input of the backbone."""
     backbone = BACKBONES[config.backbone]
     if config.image_size != FACE_SIZE:
         size = (config.image_size, config.image_size)
@@ -166,7 +167,7 @@ def _preprocessed(x: keras.KerasTensor, config: TrialConfig) -> keras.KerasTenso
 def _halves(
     model: keras.Model, config: TrialConfig
 ) -> tuple[list[keras.layers.Layer], list[keras.layers.Layer]]:
-    """What follows on preprocessing, cut where the frozen stages end, or after the pooling."""
+    """Cut what follows preprocessing where the frozen stages end, or after the pooling."""
     backbone = model.get_layer(config.backbone)
     head = model.layers[model.layers.index(backbone) + 1 :]
     name = first_trained(backbone, config.backbone, config.unfreeze_depth)
@@ -181,12 +182,12 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "max": layers.GlobalMaxPooling2D,
     "flatten": layers.Flatten,
 }
-"""Name to layer from feature maps to a vector; the names are `config.POOLINGS`."""
+"""Layers from feature maps to a vector, by name; the names are `config.POOLINGS`."""
 
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Set Keras's global dtype policy for a while."""
+    """Set Keras's global dtype policy temporarily."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

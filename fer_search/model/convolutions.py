@@ -1,9 +1,8 @@
-"""Convolutions over small feature maps as products of matrices, on TensorFlow's CPU.
+"""Convolutions over small feature maps as matrix products, for TensorFlow on a CPU.
 
-The gradient of a kernel over maps of a few pixels takes oneDNN up to ten times as long as the
-product of matrices that it is, half of a training step of VGG16 at 48 pixels; see
-docs/performance.md. The layers stay Keras's own, so that what is stored of them opens without this
-package.
+oneDNN takes up to ten times as long for the gradient of a kernel over maps of a few pixels as for
+the matrix product that it is: half of a training step of VGG16 at 48 pixels; see
+docs/performance.md. The layers stay Keras's own, so that stored models load without this package.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ if TYPE_CHECKING:
     import keras
 
 SMALL = 8
-"""Largest side of a map, in pixels, over which kernels of 3 x 3 get their gradient by products."""
+"""Largest side of a map, in pixels, over which the gradients of 3 x 3 kernels are products."""
 
 
 def as_products(model: keras.Model) -> None:
-    """Let convolutions of `model` compute by products of matrices where that is faster.
+    """Make convolutions of `model` compute with matrix products where that is faster.
 
-    Those of 1 x 1, and in bfloat16 the kernel gradients of those of 3 x 3 over small maps. Numbers
-    differ from Keras's by rounding only. Other devices, backends and layers stay as they are.
+    These are 1 x 1 convolutions and, in bfloat16, the kernel gradients of 3 x 3 ones over small
+    maps. Results differ from Keras's only by rounding. Other devices, backends and layers are left
+    as they are.
     """
     import keras
 
@@ -40,7 +40,7 @@ def as_products(model: keras.Model) -> None:
 
 
 def _is_plain(layer: keras.layers.Conv2D) -> bool:
-    """(B, H, W, channels), all of which meet, without gaps."""
+    """Tell whether a layer is channels-last, without groups and without dilation."""
     kind = (layer.data_format, layer.groups, layer.dilation_rate)
     return kind == ("channels_last", 1, (1, 1))
 
@@ -52,7 +52,7 @@ def _is_over_small_maps(layer: keras.layers.Conv2D) -> bool:
 
 
 def _pointwise(strides: tuple[int, int], maps: Any, kernel: Any) -> Any:
-    """Maps (B, H, W, n) and a kernel (1, 1, n, m) to (B, H / stride, W / stride, m)."""
+    """Convolve maps (B, H, W, n) with a kernel (1, 1, n, m) to (B, H / stride, W / stride, m)."""
     import tensorflow as tf
 
     kernel = _as_tensor(kernel, maps)
@@ -65,7 +65,7 @@ def _pointwise(strides: tuple[int, int], maps: Any, kernel: Any) -> Any:
 
 
 def _over_small_maps(maps: Any, kernel: Any) -> Any:
-    """Maps (B, H, W, n) and a kernel (3, 3, n, m) to (B, H, W, m)."""
+    """Convolve maps (B, H, W, n) with a kernel (3, 3, n, m) to (B, H, W, m)."""
     kernel = _as_tensor(kernel, maps)
     return _traced(maps.shape[1:], kernel.shape)(maps, kernel)
 
@@ -78,10 +78,10 @@ def _as_tensor(kernel: Any, maps: Any) -> Any:
 
 @functools.cache
 def _traced(_maps: Any, _kernel: Any) -> Any:
-    """One function for each pair of shapes.
+    """Make one function for each pair of shapes.
 
-    TensorFlow keeps whatever a custom gradient refers to for good. Within a function of its own
-    that is nothing but the function; in the graph of a network it would be its weights.
+    TensorFlow never releases what a custom gradient refers to. Inside a separate function that is
+    only the function; in the graph of a network it would be the network's weights.
     """
     import tensorflow as tf
 
@@ -89,7 +89,7 @@ def _traced(_maps: Any, _kernel: Any) -> Any:
 
 
 def _convolve(maps: Any, kernel: Any) -> tuple[Any, Any]:
-    """The convolution, and its gradients: by maps as TensorFlow has it, by kernel as nine products.
+    """Convolve, with TensorFlow's gradient for the maps and nine products as the kernel's gradient.
 
     Args:
         maps: Shape (B, H, W, n).

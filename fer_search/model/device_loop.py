@@ -1,6 +1,6 @@
-"""An epoch on JAX: many steps in one call, while the next batches are made.
+"""An epoch on JAX: many steps per device call, while the next batches are prepared.
 
-Keras's `fit` calls the device once for each batch and reads the loss after it. On a GPU a step of a
+Keras's `fit` calls the device once for each batch and reads the loss after it. On a GPU a step on a
 small batch takes a millisecond, and so does such a call; see docs/performance.md.
 """
 
@@ -17,19 +17,19 @@ from fer_search.compilation import compiled
 from fer_search.model.feed import Feed
 
 STEPS = 32
-"""Batches in a call, at most: enough that nothing between two calls counts, and few enough that a
-stop, or a loss that is lost, is noticed soon."""
+"""Most batches per call: enough that the time between calls does not matter, and few enough that a
+stop, or a loss that is not finite, is noticed soon."""
 
 OnSteps = Callable[[int, float], None]
 
 
 class DeviceLoop:
-    """The training steps of a network, many to a call; JAX only.
+    """The training steps of a network, many per device call; JAX only.
 
     Args:
-        model: Compiled. Its `train_step` is what a step does, as in `fit`; a later `compile` needs
-            another loop.
-        kind: What of it decides about kernels; see `compilation.compiled`.
+        model: A compiled network, whose `train_step` is run as in `fit`; after another `compile`, a
+            new loop is needed.
+        kind: The facts about it that determine its kernels; see `compilation.compiled`.
     """
 
     def __init__(self, model: keras.Model, kind: Sequence[object]) -> None:
@@ -41,10 +41,10 @@ class DeviceLoop:
         """Train on all batches of a feed.
 
         Args:
-            feed: Whose epoch has started.
-            on_steps: Called after each call of the device with the number of batches so far and
-                their mean loss. Whatever it raises passes through, and leaves the network as it
-                is then. What is raised within a call leaves no network of use.
+            feed: A feed whose epoch has started.
+            on_steps: Called after each device call with the number of batches so far and their mean
+                loss. An exception that it raises propagates and leaves the network as it is then.
+                An exception within a device call leaves the network unusable.
 
         Returns:
             The means of loss and metrics over the epoch.
@@ -76,7 +76,7 @@ class DeviceLoop:
         return compiled(lowered, (*self._kind, feed.batch_size))
 
     def _steps(self, state: Any, chunk: Any, n: Any) -> tuple[Any, dict[str, Any]]:
-        """Take the first `n` batches of a chunk: what JAX compiles."""
+        """Train on the first `n` batches of a chunk; this is what JAX compiles."""
         import jax
 
         def step(index: Any, state: Any) -> Any:
@@ -88,7 +88,7 @@ class DeviceLoop:
             return state, self._model.get_metrics_result()
 
     def _make_variables(self, batch: tuple[np.ndarray, ...]) -> None:
-        """Those of optimizer and metrics, which Keras makes late: none may be new in a call."""
+        """Create optimizer and metric variables, which Keras makes late: calls must not add any."""
         self._model.optimizer.build(self._model.trainable_variables)
         inputs, targets, weights = batch
         self._model.compute_metrics(inputs, targets, keras.ops.ones_like(targets), weights)
@@ -112,10 +112,10 @@ class DeviceLoop:
 
 
 def _chunk(feed: Feed, start: int) -> tuple[tuple[Any, ...], int]:
-    """Batches from `start` on, on the device in arrays (STEPS, B, …), and how many are real."""
+    """Put batches from `start` on the device, in arrays (steps, B, …), and count the real ones."""
     import jax
 
     batches = [feed.batch(index) for index in range(start, min(start + STEPS, len(feed)))]
-    missing = min(STEPS, len(feed)) - len(batches)  # one shape, or the last call compiles again
+    missing = min(STEPS, len(feed)) - len(batches)  # one shape, or the last call recompiles
     arrays = (np.stack([*kind, *kind[:1] * missing]) for kind in zip(*batches, strict=True))
     return tuple(map(jax.device_put, arrays)), len(batches)

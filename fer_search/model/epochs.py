@@ -1,7 +1,7 @@
 """One epoch: training on all batches, then validation.
 
-`training` calls `run` for each epoch of a trial. Every epoch is a call of its own, so that
-what happens between two (pruning, another learning rate, averaged weights) needs no callback.
+`training` calls `run` for each epoch of a trial. Every epoch is a separate call, so that what
+happens between epochs (pruning, another learning rate, averaged weights) needs no callback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fer_search.results import EpochMetrics, Evaluation
 OnBatch = Callable[[int, int, int], None]
 
 PREDICTED_AT_ONCE = 256
-"""Pictures in a batch that is only predicted, whatever trials train with: one shape to compile."""
+"""Batch size for prediction, whatever trials train with: one shape to compile."""
 
 
 def run(
@@ -38,15 +38,15 @@ def run(
 
     Args:
         model: The network.
-        trainer: What is computed of it, and on what; compiled with `optimizer`.
-        optimizer: Whose averages are validated, if it averages.
-        labels: Of the validation pictures, at least one.
-        epoch: Its number, from 1.
-        on_batch: Called after each batch, or after some at a time on a GPU, with epoch, batch and
-            number of batches, from 1.
+        trainer: Its trainer, compiled with `optimizer`.
+        optimizer: The trial's optimizer. If it averages weights, the averages are validated.
+        labels: Labels of the validation pictures, at least one.
+        epoch: Number of the epoch, from 1.
+        on_batch: Called after each batch, or after several at a time on a GPU, with the epoch and
+            batch, counted from 1, and the number of batches.
 
     Returns:
-        What the epoch came to, and the weights that were validated.
+        The metrics of the epoch, and the weights that were validated.
 
     Raises:
         TrialFailed: If the loss is no longer finite.
@@ -80,15 +80,15 @@ def run(
 def predict(
     model: keras.Model, inputs: np.ndarray, batch_size: int = PREDICTED_AT_ONCE
 ) -> np.ndarray:
-    """Outputs of a network, in batches of one shape, so that nothing is compiled for the rest.
+    """Predict in batches of one shape, so that nothing is compiled for an incomplete last batch.
 
     Args:
-        model: From faces to probabilities, as `classifier` builds it, or a part of one.
+        model: A network from faces to probabilities, as `classifier` builds it, or a part of one.
         inputs: Shape (N, …), N at least 1; (N, 48, 48, 1), uint8, for faces.
-        batch_size: Inputs at a time.
+        batch_size: Inputs per batch.
 
     Returns:
-        Shape (N, 7) for probabilities.
+        The outputs, shape (N, 7) for probabilities.
     """
     batch_size = min(batch_size, len(inputs))
     return np.concatenate(
@@ -97,7 +97,7 @@ def predict(
 
 
 class _Watch:
-    """Clocks an epoch, tells of its batches, and ends it when the loss is lost."""
+    """Times an epoch, reports its batches, and ends it when the loss is no longer finite."""
 
     def __init__(self, epoch: int, n_batches: int, on_batch: OnBatch | None) -> None:
         self._epoch = epoch
@@ -107,10 +107,10 @@ class _Watch:
         self.clock_started = time.perf_counter()
 
     def __call__(self, n_done: int, loss: float) -> None:
-        """Hear of the batches so far, at least one, and of their mean loss."""
+        """Take note of the number of batches so far, at least one, and their mean loss."""
         check_finite(loss, self._epoch)
         if self.n_clocked == self._n_batches and n_done < self._n_batches:
-            # The first call is not clocked where there are others: it may include compiling.
+            # The first call is not timed if others follow: it may include compilation.
             self.n_clocked -= n_done
             self.clock_started = time.perf_counter()
         if self._on_batch:
@@ -118,7 +118,7 @@ class _Watch:
 
 
 def check_finite(value: float, epoch: int) -> None:
-    """Lose the trial when a number is none.
+    """Fail the trial if a number is not finite.
 
     Raises:
         TrialFailed: If `value` is not finite.

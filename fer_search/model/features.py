@@ -1,9 +1,9 @@
-"""What frozen stages make of the pictures, computed once instead of in every epoch.
+"""Features after the frozen stages, computed once instead of in every epoch.
 
-Where few stages train, most of an epoch is a forward pass through stages that do not change. So
-each picture gets a few variants by the trial's augmentation, the first epochs compute the features
-of one variant each, no slower than before, and later ones draw from them. Only the stages that
-train, and the head, are computed then.
+When few stages train, most of an epoch is a forward pass through stages that do not change. So the
+trial's augmentation makes a few variants of each picture. The first epochs compute the features of
+one variant each, no slower than otherwise; later epochs draw from them, and compute only the
+trainable stages and the head.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fer_search.model.trainer import Trainer
 from fer_search.trial_config import TrialConfig
 
 VARIANTS = 4
-"""Of each picture, at most."""
+"""Most variants of each picture."""
 FEWEST_VARIANTS = 2
-"""Where memory has room for less, each epoch computes all stages."""
+"""If memory has room for fewer, each epoch computes all stages."""
 DEEPEST = 1
-"""Most stages that train where this pays: with two, the rest of a VGG16 is hardly less work."""
+"""Most trainable stages for which this pays: with two, the rest of VGG16 is hardly less work."""
 MOST_BYTES = 2**30
-"""For the features of the training pictures, in the precision of training."""
+"""Memory limit for the features of the training pictures, in the training precision."""
 
 
 def trainer(
@@ -42,15 +42,15 @@ def trainer(
     *,
     n_epochs: int,
 ) -> Trainer:
-    """Choose what the epochs of a trial compute: all of the network, or what follows on features.
+    """Choose what the epochs of a trial compute: the whole network, or its part after the features.
 
     Args:
-        model: What `classifier.build` gave for `config`.
-        config: Of the trial.
-        batches: Of the pictures of `train`.
-        train: To train on.
-        validation: To validate on.
-        n_epochs: Most that are to come; there must be more than variants, or nothing is won.
+        model: The network that `classifier.build` returned for `config`.
+        config: The trial's hyperparameters.
+        batches: Batches of the pictures in `train`.
+        train: The training set.
+        validation: The validation set.
+        n_epochs: Most epochs to come; unless they outnumber the variants, nothing is gained.
     """
     whole = Trainer(model, batches, validation.images[..., None])
     if not _is_possible(config):
@@ -78,10 +78,10 @@ class _Variants:
     """Batches of features: each picture in one of its variants.
 
     Args:
-        batches: Of the pictures.
-        compute: Gives the features of the next variant of all pictures.
-        n_variants: How many are computed, one an epoch.
-        seed: Of the draw.
+        batches: Batches of the pictures.
+        compute: Returns the features of the next variant of all pictures.
+        n_variants: Number of variants to compute, one per epoch.
+        seed: Seed of the draw.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class _Variants:
         return len(self._batches)
 
     def start_epoch(self, epoch: int) -> None:
-        """Shuffle, and compute the variants up to this epoch: after a stop, those before it too."""
+        """Shuffle, and compute the variants up to this epoch: after a restart, earlier ones too."""
         self._batches.start_epoch(epoch)
         while len(self._features) < min(epoch, self._n_variants):
             self._features.append(self._compute())
@@ -105,7 +105,7 @@ class _Variants:
         self._variant = drawn if epoch > self._n_variants else np.full(n, epoch - 1)
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features (B, …), targets (B, 7) and sample weights (B,)."""
+        """Return features (B, …), targets (B, 7) and sample weights (B,)."""
         chosen = self._batches.chosen(index)
         _, targets, weights = self._batches.batch(index)
         variants = self._variant[chosen]
@@ -114,11 +114,11 @@ class _Variants:
 
 
 def _is_possible(config: TrialConfig) -> bool:
-    """Tell whether it pays, and what is kept is what the stages would make of the pictures.
+    """Tell whether keeping features pays and they are what the stages would compute anyway.
 
-    On a GPU whole epochs are over before programs for the two parts are compiled. Mixup blends
-    pictures anew in each epoch, and statistics that learn are not frozen. Balanced sampling repeats
-    the rare pictures within an epoch, each time by another augmentation.
+    On a GPU, JAX finishes whole epochs before programs for the two parts are compiled. Mixup blends
+    pictures differently in each epoch, and statistics that learn are not frozen. Balanced sampling
+    repeats rare pictures within an epoch, each time with another augmentation.
     """
     few = config.unfreeze_depth <= DEEPEST and not runtime.is_jax_on_gpu()
     anew = config.mixup or config.balanced_sampling
@@ -126,7 +126,7 @@ def _is_possible(config: TrialConfig) -> bool:
 
 
 def _bytes_of(output: keras.KerasTensor, n: int) -> int:
-    """Of `n` pictures' features."""
+    """Count the bytes of the features of `n` pictures."""
     each: int = math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
     return n * each
 
@@ -138,9 +138,9 @@ def _features(
 ) -> np.ndarray:
     features = []
     for pixels, n in padded(images, min(PREDICTED_AT_ONCE, len(images))):
-        # As an Input makes it: layers leave integers integers.
+        # Cast as an Input would: layers keep integers as integers.
         batch = pixels[..., None].astype(np.float32)
-        for layer in varied:  # outside of `frozen`, where prediction would draw the same each time
+        for layer in varied:  # outside `frozen`, where prediction would draw the same each time
             batch = layer(batch, training=True)
         features.append(frozen.predict_on_batch(batch)[:n])
     return np.concatenate(features)

@@ -1,8 +1,8 @@
 """How batches reach Keras's `fit`.
 
-TensorFlow would be fed by a pipeline with a tuner, which is of no use here and in the way: when an
-epoch ends, `fit` waits until the tuner wakes up the next time. It sleeps twice as long each time,
-up to a minute, so that of short epochs up to half, and of long ones up to a minute, went by idle.
+TensorFlow's pipelines have a tuner, disabled here: it is of no use, and when an epoch ends, `fit`
+waits until the tuner next wakes up. It sleeps twice as long each time, up to a minute, so that up
+to half of a short epoch, and up to a minute of a long one, would be idle time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 _AHEAD = 2
-"""Batches that are made while the network trains on another."""
+"""Batches prepared while the network trains on another."""
 
 
 class Feed(Protocol):
@@ -25,20 +25,20 @@ class Feed(Protocol):
     def __len__(self) -> int: ...
 
     def start_epoch(self, epoch: int) -> None:
-        """Get ready for this epoch."""
+        """Prepare for this epoch."""
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs (B, …), targets (B, 7) and sample weights (B,)."""
+        """Return inputs (B, …), targets (B, 7) and sample weights (B,)."""
 
 
 def as_dataset(feed: Feed) -> Any:
-    """Give the batches to Keras, epoch after epoch: each time as the feed then has them.
+    """Wrap a feed for Keras; each pass over the result gives the batches of its current epoch.
 
     Args:
-        feed: Whose first epoch has started.
+        feed: A feed whose first epoch has started.
 
     Returns:
-        What `Model.fit` takes: a `tf.data.Dataset`, or a `PyDataset` for the other backends.
+        Data for `Model.fit`: a `tf.data.Dataset`, or a `PyDataset` for the other backends.
     """
     return _pipeline(feed) if keras.backend.backend() == "tensorflow" else _Sequence(feed)
 
@@ -46,7 +46,7 @@ def as_dataset(feed: Feed) -> Any:
 def _pipeline(feed: Feed) -> Any:
     import tensorflow as tf
 
-    like, weak = feed.batch(0), weakref.proxy(feed)  # TensorFlow keeps the function for long
+    like, weak = feed.batch(0), weakref.proxy(feed)  # TensorFlow keeps the function for a long time
 
     def batch(index: Any) -> Any:
         kinds = [array.dtype for array in like]

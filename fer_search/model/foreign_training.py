@@ -1,7 +1,7 @@
-"""The training of a network that somebody else builds, compiles and fits.
+"""Training of a network that a foreign HyperModel builds, compiles and fits.
 
-The counterpart of `training` for KerasTuner's HyperModels: it hears of every epoch through a
-callback, keeps the best epoch's weights, and gives a model that can be stored like ours.
+The counterpart of `training` for KerasTuner's HyperModels: it follows every epoch through a
+callback, keeps the best epoch's weights, and returns a model that can be stored like ours.
 """
 
 from __future__ import annotations
@@ -44,26 +44,28 @@ def train_foreign(
     """Train a foreign network and evaluate the weights of its best epoch.
 
     Args:
-        name: For messages.
-        build: Gives the compiled network, the same at every call: from pictures (B, s, s, 1) in
+        name: Name of the HyperModel, for messages.
+        build: Returns the compiled network, the same at every call: from pictures (B, s, s, 1) in
             0..255 to probabilities (B, 7).
         fit: Called with the network and Keras's `x` (N, s, s, 1) uint8, `y` (N,) int64, or
             one-hot (N, 7) if its loss is one of Keras's and not sparse, and `validation_data`,
             `epochs`, `callbacks`, `verbose`.
         splits: Trained on `train`, chosen on `validation`; `test` is not touched.
-        epochs: The most to train.
-        patience: Training ends after so many without a better validation macro-F1.
-        seed: Of everything random in Keras.
-        on_epoch: Called after each epoch. Whatever it raises ends the training and passes through.
-        on_batch: Called after each batch with epoch, batch and number of batches, from 1.
+        epochs: Most epochs to train.
+        patience: Epochs without a better validation macro-F1 after which training ends.
+        seed: Seed of everything random in Keras.
+        on_epoch: Called after each epoch. An exception that it raises ends the training and
+            propagates.
+        on_batch: Called after each batch with the epoch and batch, counted from 1, and the number
+            of batches.
 
     Returns:
-        The model to store, in float32 with the weights of the best epoch, and what it came to.
+        The model to store, in float32 with the weights of the best epoch, and its result.
 
     Raises:
-        HyperModelError: If `fit` does not hand its callbacks on.
+        HyperModelError: If `fit` does not pass its callbacks on.
         TrialFailed: If the network does not fit faces and emotions or could not be loaded without
-            the code that built it, the loss is no longer finite, or memory does not suffice.
+            the code that built it, the loss is no longer finite, or memory runs out.
     """
     validation = splits.validation
     with memory_permitting(name):
@@ -71,7 +73,7 @@ def train_foreign(
         model = build()
         try:
             check(model, name)
-        except HyperModelError as error:  # other values may build a sound one
+        except HyperModelError as error:  # other values may build a valid one
             raise TrialFailed("hypermodel", error.message, error.hint) from error
         one_hot = _takes_one_hot(model)
         size = model.input_shape[1]
@@ -101,7 +103,7 @@ def train_foreign(
         with dtype_policy("float32"):
             stored = build()
         stored.set_weights(listener.weights)
-        stored.compiled = False  # so that nothing of how it was compiled is saved
+        stored.compiled = False  # so that its compilation is not saved
         result = TrialResult(
             epochs=tuple(listener.history),
             best_epoch=listener.best.epoch,
@@ -113,15 +115,15 @@ def train_foreign(
 
 
 def check(model: Any, name: str) -> None:
-    """Refuse a network that could not be used or stored.
+    """Check that a network can be trained and stored.
 
     Args:
-        model: What a HyperModel built.
-        name: Of the HyperModel.
+        model: The model that a HyperModel built.
+        name: Name of the HyperModel.
 
     Raises:
-        HyperModelError: If it is no compiled network from square grey pictures to probabilities of
-            the emotions, or needs objects that are not Keras's own.
+        HyperModelError: If it is not a compiled network from square grey pictures to probabilities
+            of the emotions, or needs objects that are not Keras's own.
     """
     if not isinstance(model, keras.Model):
         raise HyperModelError(
@@ -153,9 +155,9 @@ def check(model: Any, name: str) -> None:
 
 
 def _takes_one_hot(model: keras.Model) -> bool:
-    """Tell by the loss: Keras's own take one-hot labels unless they are sparse.
+    """Tell whether the loss takes one-hot labels: Keras's own do unless they are sparse.
 
-    Those of other people get integers, for nothing tells what they take.
+    Other losses get integers, because nothing tells what they take.
     """
     (loss,) = model.loss if isinstance(model.loss, (list, tuple)) else [model.loss]
     if not isinstance(loss, (str, keras.losses.Loss)):
@@ -169,13 +171,13 @@ def _takes_one_hot(model: keras.Model) -> bool:
 
 
 def _accuracy(logs: Mapping[str, float]) -> float:
-    """The training accuracy by whatever name the model reports it; NaN if it reports none."""
+    """Return the training accuracy, whatever name the model gives it; NaN if it reports none."""
     names = [name for name in logs if name.endswith("acc") or name.endswith("accuracy")]
     return next((logs[name] for name in names if not name.startswith("val_")), math.nan)
 
 
 class _Listener(keras.callbacks.Callback):
-    """Validates after each epoch, tells of it, and keeps the best epoch's weights."""
+    """Validates after each epoch, reports it, and keeps the best epoch's weights."""
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class _Listener(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def first_to_speak(self) -> Iterator[None]:
-        """Let what `on_epoch` raised pass, whatever somebody made of it on the way."""
+        """Raise what `on_epoch` raised, even if foreign code caught or replaced it."""
         try:
             yield
         except Exception:
@@ -209,14 +211,14 @@ class _Listener(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stop the clock, so that validation does not count, and tell of the batch."""
+        """Stop the clock, so that validation does not count, and report the batch."""
         self._seconds = time.perf_counter() - self._started
         if self._on_batch:
             steps = self.params.get("steps") or batch + 1
             self._on_batch(len(self.history) + 1, batch + 1, steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Validate, and end training when epochs bring nothing better."""
+        """Validate and report the epoch, and end training when patience runs out."""
         number, logs = len(self.history) + 1, logs or {}
         check_finite(logs["loss"], number)
         probabilities = np.asarray(predict(self.model, self._images[..., None]), np.float32)

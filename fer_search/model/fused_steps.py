@@ -1,8 +1,8 @@
-"""Optimizer steps in one operation of TensorFlow's for each weight, instead of Keras's dozen.
+"""Optimizer steps as one TensorFlow operation per weight instead of Keras's dozen.
 
-On a CPU a step passes over all weights, and the dozen does it a dozen times; see
-docs/performance.md. State and formulas are Keras's own, so that checkpoints and numbers stay as
-they are, up to rounding. JAX fuses such operations by itself.
+On a CPU each operation is a pass over all weights, and Keras makes a dozen of them per step; see
+docs/performance.md. State and formulas are Keras's own, so that checkpoints and results stay the
+same up to rounding. JAX fuses such operations by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _IS_FUSED = keras.backend.backend() == "tensorflow"
 
 
 class _ClippedInOne(keras.Optimizer):
-    """Clips by the norm of all gradients without writing down their squares."""
+    """Clips by the norm of all gradients without storing their squares."""
 
     def _clip_gradients(self, grads: list[Any]) -> Any:
         if not (_IS_FUSED and self.global_clipnorm):
@@ -26,10 +26,10 @@ class _ClippedInOne(keras.Optimizer):
 
 
 class FusedAdam(_ClippedInOne, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` without its variant amsgrad (https://arxiv.org/abs/1412.6980)."""
+    """`keras.optimizers.Adam` without the amsgrad variant (https://arxiv.org/abs/1412.6980)."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Step one weight; Keras calls this for each in turn."""
+        """Update one weight; Keras calls this for each in turn."""
         if not _IS_FUSED:
             super().update_step(gradient, variable, learning_rate)
             return
@@ -58,7 +58,7 @@ class FusedNesterov(_ClippedInOne, keras.optimizers.SGD):
         super().__init__(momentum=momentum, nesterov=True, **options)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Step one weight; Keras calls this for each in turn."""
+        """Update one weight; Keras calls this for each in turn."""
         if not _IS_FUSED:
             super().update_step(gradient, variable, learning_rate)
             return

@@ -1,4 +1,4 @@
-"""Too little memory: one failure with as many names as there are backends."""
+"""Running out of memory: one failure that every backend reports in its own way."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fer_search.errors import TrialFailed
 
 @contextlib.contextmanager
 def memory_permitting(what: str) -> Iterator[None]:
-    """Turn every backend's way of running out of memory into a lost trial.
+    """Turn every backend's out-of-memory error into a failed trial.
 
     Args:
-        what: Is being trained, with the settings that take memory.
+        what: Description of what is trained, with the settings that take memory.
 
     Raises:
-        TrialFailed: If memory runs out inside; everything else passes through.
+        TrialFailed: If memory runs out inside; other exceptions propagate.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def memory_permitting(what: str) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell by class and words, because each backend has an exception of its own."""
+    """Judge by class name and message, because each backend has its own exception."""
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}:
         return True

@@ -1,7 +1,7 @@
-"""The optimizers: AdamW and SGD with a schedule and a rate of its own for the backbone.
+"""Optimizers: AdamW and SGD with a schedule and a separate learning rate for the backbone.
 
-`training` compiles the network with what `create` gives. Head and backbone share one schedule; the
-backbone's rate is a fixed share of the head's, for the step and for the weight decay alike.
+`training` compiles the network with the optimizer that `create` returns. Head and backbone share
+one schedule; the backbone's rate is a fixed share of the head's, for step and weight decay alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fer_search.model.fused_steps import FusedAdam, FusedNesterov
 from fer_search.trial_config import TrialConfig
 
 _AVERAGING_STARTS = 9
-"""The average of the weights spans a tenth of the steps so far until its decay is reached."""
+"""The average of the weights spans a tenth of the steps so far until it reaches its decay."""
 
 
 def create(
@@ -26,10 +26,10 @@ def create(
     """Create the optimizer of a trial for the weights of `model` that train.
 
     Args:
-        config: Of the trial.
-        model: What `classifier.build` gave for it.
-        steps: Batches, or parts of batches, of the phase that it is for, at least 1.
-        head_only: It is for the warm-up of the head, in which the rate does not fall.
+        config: The trial's hyperparameters.
+        model: The network that `classifier.build` returned for `config`.
+        steps: Number of batches, or parts of batches, in the optimizer's phase, at least 1.
+        head_only: Whether the phase is the head's warm-up, in which the rate does not fall.
         parts: Parts of a batch whose gradients are averaged into one step.
     """
     schedule = "plateau" if head_only else config.schedule
@@ -55,7 +55,7 @@ def _cosine(peak: float, steps: int, warmup: float) -> schedules.LearningRateSch
 
 
 def _plateau(peak: float, steps: int, warmup: float) -> schedules.LearningRateSchedule:
-    """Rise linearly from 0, then stay; `training` slows the optimizer down on a plateau."""
+    """Rise linearly from 0, then stay constant; `training` lowers all rates on a plateau."""
     return _after_warmup(peak, steps, warmup, lowest=1.0)
 
 
@@ -74,22 +74,22 @@ SCHEDULES: dict[str, Callable[[float, int, float], schedules.LearningRateSchedul
     "cosine": _cosine,
     "plateau": _plateau,
 }
-"""Name to a function of the peak, the number of steps (at least 1) and the share of them, in
-[0, 1), in which the rate rises; the names are `config.SCHEDULES`."""
+"""Schedules by name, as functions of the peak, the number of steps (at least 1) and the share of
+them, in [0, 1), in which the rate rises; the names are `config.SCHEDULES`."""
 
 
 class TrialOptimizer(keras.Optimizer):
-    """Mixed in before a Keras optimizer: rates per weight, a brake, and averaged weights.
+    """Mixin for a Keras optimizer: rates per weight, `slow_down`, and averaged weights.
 
-    Kernels decay by `decay` times their rate in each step, apart from the gradient
+    In each step kernels decay by `decay` times their rate, independently of the gradient
     (https://arxiv.org/abs/1711.05101); biases and the scales of norms do not decay.
 
     Args:
-        share: Weight to the share of the learning rate that it gets.
-        decay: Share of a kernel that decays in a step, before it is multiplied by the rate.
-        ema_decay: Of the exponential moving average of the weights, in [0, 1); 0 for none. Early
-            averages span a tenth of the steps so far, so that validation does not lag behind.
-        **options: Of the Keras optimizer.
+        share: Returns the share of the learning rate that a weight gets.
+        decay: Share of a kernel that decays in a step, before multiplication by the rate.
+        ema_decay: Decay of the exponential moving average of the weights, in [0, 1); 0 for none.
+            Early averages span a tenth of the steps so far, so that validation does not lag behind.
+        **options: Options of the Keras optimizer.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TrialOptimizer(keras.Optimizer):
         self._ema_decay = ema_decay
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Make the state; Keras calls this with the weights to train."""
+        """Create the state; Keras calls this with the weights to train."""
         if self.built:
             return
         super().build(variables)
@@ -118,7 +118,7 @@ class TrialOptimizer(keras.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decay one weight, then step and average it; Keras calls this for each in turn."""
-        # TensorFlow hands over its own variable, not Keras's.
+        # TensorFlow passes its own variable, not Keras's.
         index = self._get_variable_index(variable)
         weight = self._trainable_variables[index]
         rate = learning_rate * self._pace * self._share(weight)
@@ -132,16 +132,16 @@ class TrialOptimizer(keras.Optimizer):
             self.assign_add(average, (1 - kept) * (weight - average))
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        """Sum over replicas, of which there is one; TensorFlow's hook in Keras.
+        """Sum over replicas, of which there is one; overrides Keras's hook for TensorFlow.
 
-        Keras's own goes through a custom gradient, which TensorFlow registers for good, and with
-        it the graph and the weights: a worker would keep the network of every trial.
+        Keras's own version uses a custom gradient, which TensorFlow never releases, nor the graph
+        and the weights with it: a worker would keep the network of every trial.
         """
         return grads_and_vars
 
     @property
     def rate(self) -> float:
-        """The learning rate of the head now."""
+        """The current learning rate of the head."""
         return float(self.learning_rate) * float(self._pace)
 
     def slow_down(self, factor: float) -> None:
@@ -150,7 +150,7 @@ class TrialOptimizer(keras.Optimizer):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the averages into the weights for a while; without averages, do nothing."""
+        """Temporarily replace the weights with their averages; without averages, do nothing."""
         weights = self._trainable_variables if self._ema_decay else []
         # Copies: two variables that share memory are a trap on JAX, which reuses it in each step.
         raw, averages = (list(map(keras.ops.copy, them)) for them in (weights, self._averages))
@@ -175,4 +175,4 @@ class _Sgd(TrialOptimizer, FusedNesterov):
 
 
 OPTIMIZERS: dict[str, Callable[..., TrialOptimizer]] = {"adamw": _AdamW, "sgd": _Sgd}
-"""Name to optimizer; the names are `config.OPTIMIZERS`."""
+"""Optimizers by name; the names are `config.OPTIMIZERS`."""

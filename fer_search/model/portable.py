@@ -1,4 +1,4 @@
-"""Whether a stored model opens anywhere: it may be made of Keras's own objects only."""
+"""Whether a stored model loads anywhere: it must consist of Keras's own objects only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import keras
 
 
 def foreign_objects(model: keras.Model) -> set[str]:
-    """Name what in a model could not be loaded without the code that defined it.
+    """List the objects in a model that cannot be loaded without the code that defined them.
 
-    How it was compiled does not count: stored models are loaded for inference.
+    Its compilation does not count: stored models are loaded for inference.
 
     Args:
         model: Any Keras model.
@@ -24,7 +24,7 @@ def foreign_objects(model: keras.Model) -> set[str]:
     if type(model).__module__.partition(".")[0] != "keras":
         return {type(model).__name__}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the same things
+        warnings.simplefilter("ignore")  # about the same objects
         return set(_strangers(model.get_config()))
 
 
@@ -42,7 +42,7 @@ def _strangers(node: Any) -> Iterator[str]:
 
 
 def _stranger(node: dict[str, Any]) -> str:
-    """The name of what a node stands for, if Keras alone cannot make it; else nothing."""
+    """Return the name of a node's object if Keras alone cannot make it, else an empty string."""
     kind, module = node["class_name"], node.get("module") or ""
     if kind in ("__lambda__", "Lambda"):
         return "Lambda"

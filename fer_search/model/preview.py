@@ -18,7 +18,7 @@ def preview(
     """Augment one picture of each emotion a few times.
 
     Args:
-        config: Of the trial.
+        config: The trial's hyperparameters.
         images: Shape (N, 48, 48), uint8.
         labels: Shape (N,), every emotion at least once.
 

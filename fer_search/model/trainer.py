@@ -1,4 +1,4 @@
-"""Training, epoch by epoch: of a whole network, or of the part that follows on frozen stages."""
+"""Training, epoch by epoch, of a whole network or of its part after the frozen stages."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from fer_search.model.feed import Feed, as_dataset
 
 @dataclasses.dataclass
 class Trainer:
-    """What the epochs of a trial compute, and on what."""
+    """The model that the epochs of a trial train, and its data."""
 
     model: keras.Model
-    """The network, or the part of it that follows on frozen stages; shares its weights."""
+    """The network, or its part after the frozen stages, which shares its weights."""
     batches: Feed
     validation: np.ndarray
-    """Inputs of `model`, for the validation pictures in order."""
+    """Inputs of `model` for the validation pictures, in order."""
     _dataset: Any = dataclasses.field(default=None, init=False)
     _loop: DeviceLoop | None = dataclasses.field(default=None, init=False)
 
     def compile(
         self, optimizer: keras.Optimizer, loss: keras.losses.Loss, kind: Sequence[object]
     ) -> None:
-        """Get ready to train what is trainable now.
+        """Compile for training what is trainable now.
 
         Args:
-            optimizer: Made for it.
-            loss: Of targets and probabilities.
-            kind: What of the network decides about kernels; see `compilation.compiled`.
+            optimizer: An optimizer made for the network.
+            loss: Loss of targets and probabilities.
+            kind: The facts about it that determine its kernels; see `compilation.compiled`.
         """
         self.model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=runtime.jit_compile())
         self._loop = DeviceLoop(self.model, kind) if runtime.is_jax_on_gpu() else None
 
     def train(self, epoch: int, on_steps: OnSteps) -> tuple[float, float]:
-        """Train one epoch, compiled before.
+        """Train one epoch; `compile` must have been called.
 
         Args:
-            epoch: Its number, from 1; the batches have started it.
-            on_steps: Called after every batch, or after some at a time on a GPU, with the number of
-                batches so far and their mean loss.
+            epoch: Number of the epoch, from 1, which `batches` has started.
+            on_steps: Called after every batch, or after several at a time on a GPU, with the number
+                of batches so far and their mean loss.
 
         Returns:
             Mean loss and accuracy.
@@ -72,5 +72,5 @@ class _Listener(keras.callbacks.Callback):
         self._on_steps = on_steps
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Hear of a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
+        """Report a batch, counted from 0; `logs` has the mean loss of the epoch so far."""
         self._on_steps(batch + 1, logs["loss"])

@@ -1,7 +1,7 @@
-"""The training of one trial: a config and pictures in, a model and its numbers out.
+"""The training of one trial: a config and pictures in, a model and its metrics out.
 
-`workflows.worker` calls `train` for each trial and hears of every epoch through `on_epoch`; what
-is recorded, reported or pruned there is unknown here.
+`workflows.worker` calls `train` for each trial and follows every epoch through `on_epoch`; this
+module knows nothing of recording, reporting or pruning.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from fer_search.trial_config import TrialConfig
 OnEpoch = Callable[[EpochMetrics], None]
 
 _CALIBRATE_ON = 256
-"""Training pictures from which the features are standardised before the first step."""
+"""Number of training pictures by which the features are standardised before the first step."""
 _PLATEAU = 2
-"""Epochs without a better validation macro-F1 after which the schedule `plateau` slows down …"""
+"""Epochs without a better validation macro-F1 after which the schedule `plateau` slows down."""
 _SLOW_DOWN = 0.5
-"""… to this share of the learning rate."""
+"""Factor by which `plateau` then multiplies the learning rate."""
 
 
 def train(
@@ -48,30 +48,30 @@ def train(
     """Train one trial and evaluate the weights of its best epoch.
 
     The same config and pictures give the same result on a CPU, up to the order in which floats
-    are summed. Keras is used as `runtime.configure` has set it up in this thread.
+    are summed. Keras is used as `runtime.configure` set it up in this thread.
 
     Args:
-        config: Of the trial.
+        config: The trial's hyperparameters.
         splits: Trained on `train`, chosen on `validation`; `test` is not touched.
-        on_epoch: Called after each epoch, while the model has the weights that were validated.
-            Whatever it raises ends the training and passes through.
-        on_batch: Called after each batch, or after some at a time on a GPU, with epoch, batch and
-            number of batches, from 1.
-        model: To train on; what `fresh_network` gave. A new one if it is None.
+        on_epoch: Called after each epoch, while the model has the weights that were validated. An
+            exception that it raises ends the training and propagates.
+        on_batch: Called after each batch, or after several at a time on a GPU, with the epoch and
+            batch, counted from 1, and the number of batches.
+        model: The network to train, as from `fresh_network`; None for a new one.
         first_epoch: Number of the first epoch.
-        checkpoint: Where the training is kept between epochs, before `on_epoch` hears of it. If
-            it holds this training already, that goes on from there, and `on_epoch` hears of its
-            epochs once more.
-        parts: In how many parts, at least, a batch goes through memory; the gradients of the parts
-            are averaged.
+        checkpoint: Where the training is saved after each epoch, before `on_epoch` is called. If it
+            already holds epochs of this trial, training continues from there, and `on_epoch` is
+            called again for them.
+        parts: Fewest parts in which a batch is processed, to save memory; the gradients of the
+            parts are averaged.
 
     Returns:
         The model to store (see `classifier.inference_copy`) with the weights of the best epoch,
-        and what it came to.
+        and its result.
 
     Raises:
-        TrialFailed: If the loss is no longer finite, or memory does not suffice.
-        WeightsError: If the pretrained weights cannot be had, or are of another network.
+        TrialFailed: If the loss is no longer finite, or memory runs out.
+        WeightsError: If the pretrained weights are unavailable or belong to another network.
         DataError: If an emotion has no training pictures.
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
@@ -85,7 +85,7 @@ def train(
         parts = progress.parts
         started = time.perf_counter() - progress.seconds
         batches = _batches(config, splits.train, parts)
-        n_epochs = config.epochs - first_epoch + 1 if parts == 1 else 0  # short of memory: in whole
+        n_epochs = config.epochs - first_epoch + 1 if parts == 1 else 0  # no memory for features
         trainer = features.trainer(
             model, config, batches, splits.train, validation, n_epochs=n_epochs
         )
@@ -94,7 +94,7 @@ def train(
             saved.restore(model, trainer.model)
     if saved:
         with optimizer.averaged():
-            for metrics in progress.history:  # the stop may have come before they were heard of
+            for metrics in progress.history:  # it may have stopped before they were reported
                 on_epoch(metrics)
     while not training_is_over(progress.history, config.epochs, config.patience):
         with memory_permitting(what):
@@ -132,14 +132,14 @@ def _stands_still(progress: Progress) -> bool:
 
 
 def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
-    """Make the network of a trial as its training begins.
+    """Make the network of a trial as it is when training begins.
 
     Args:
-        config: Of the trial.
-        faces: To train on.
+        config: The trial's hyperparameters.
+        faces: The training set.
 
     Raises:
-        WeightsError: If the pretrained weights cannot be had, or are of another network.
+        WeightsError: If the pretrained weights are unavailable or belong to another network.
     """
     start_afresh(config.seed)
     model = classifier.build(config)
@@ -148,10 +148,10 @@ def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
 
 
 def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """Hold the predictions of a model against the labels.
+    """Compare the predictions of a model with the labels.
 
     Args:
-        model: From faces (B, S, S, 1) to probabilities (B, 7).
+        model: A model from faces (B, S, S, 1) to probabilities (B, 7).
         images: Shape (N, 48, 48), uint8, N at least 1; scaled if S is not 48.
         labels: Shape (N,), values in [0, 7).
 
@@ -166,7 +166,7 @@ def start_afresh(seed: int) -> None:
     """Free what the last trial left in Keras and seed everything random."""
     policy = keras.config.dtype_policy()
     keras.utils.clear_session()
-    keras.config.set_dtype_policy(policy)  # the session took it along
+    keras.config.set_dtype_policy(policy)  # clearing the session resets it
     keras.utils.set_random_seed(seed)
 
 
@@ -190,7 +190,7 @@ def some_faces(faces: np.ndarray | Mapped, seed: int) -> np.ndarray:
 def _compile(
     model: keras.Model, trainer: Trainer, config: TrialConfig, epoch: int, parts: int
 ) -> optimizers.TrialOptimizer:
-    """Compile for the phase that begins with `epoch`: the head alone, or all that shall train."""
+    """Compile for the phase that begins with `epoch`: the head alone, or all that should train."""
     head_only = epoch <= config.head_warmup
     last = config.head_warmup if head_only else config.epochs
     steps = (last - epoch + 1) * len(trainer.batches)
@@ -208,7 +208,7 @@ def loss(config: TrialConfig) -> keras.losses.Loss:
     """Make the loss of a trial: cross-entropy, or focal loss (https://arxiv.org/abs/1708.02002).
 
     Args:
-        config: Of the trial.
+        config: The trial's hyperparameters.
 
     Returns:
         A loss of target and predicted probabilities, both (B, 7).

@@ -1,4 +1,4 @@
-"""A chapter of a report: everything that is shown of one study, drawn and spelled."""
+"""A chapter of a report: the figures, tables and facts of one study."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from fer_search.trials import differing
 
 MISTAKES = 24
 _SLICES = 12
-"""Parameters of which the slices are shown."""
+"""Number of parameters with a slice plot."""
 _SAMPLES = 12
-"""Training pictures of each emotion."""
+"""Number of training pictures of each emotion."""
 _GAP = 4
-"""Pixels between them."""
+"""Pixels between two of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,11 @@ class Mistake:
 
     predicted: str
     sure: str
-    """Probability of what it predicted."""
+    """Probability of the predicted emotion."""
     true: str
     origin: str
     uri: str
-    """The picture; empty if it is not at hand."""
+    """The picture; empty if it is not available."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class Chapter:
     tables: Mapping[str, Table]
     facts: Mapping[str, list[Fact]]
     samples: Mapping[str, str]
-    """A strip of training pictures by emotion; empty if they are not at hand."""
+    """A strip of training pictures by emotion; empty if they are not available."""
     mistakes: list[Mistake]
     pruning: Pruning
 
 
 def chapter(findings: Findings) -> Chapter:
-    """Draw and spell what is known of a study; what is not known is left out."""
+    """Draw and format what is known about a study; what is unknown is left out."""
     return Chapter(
         findings=findings,
         figures={name: embedded(figure) for name, figure in _drawn(findings).items()},
@@ -123,7 +123,7 @@ def _listed(findings: Findings) -> dict[str, list[Fact]]:
 
 
 def _samples(findings: Findings) -> dict[str, str]:
-    """Training pictures of each emotion side by side, taken at equal distances."""
+    """Put evenly spaced training pictures of each emotion side by side."""
     if findings.splits is None:
         return {}
     train, strips = findings.splits.train, {}

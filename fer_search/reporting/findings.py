@@ -1,4 +1,4 @@
-"""What is known of a study, gathered from both stores: the values that a report is made of."""
+"""Everything known about a study, gathered from both stores: the content of a report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fer_search.results import EpochMetrics, Evaluation
 from fer_search.trials import TrialSummary, best_of
 
 _BACKEND = "tensorflow"
-"""Keras's own default."""
+"""Keras's default backend."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Tested:
-    """What the chosen trial answered on the test pictures, at its one opening."""
+    """Predictions of the chosen trial's model on the test set, from its one opening."""
 
     trial: int
     """Number of the trial."""
@@ -34,7 +34,7 @@ class Tested:
 
     @property
     def evaluation(self) -> Evaluation:
-        """Of the pictures as they are."""
+        """Evaluation on the unchanged pictures."""
         return self.views[1]
 
     @property
@@ -44,11 +44,11 @@ class Tested:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the scores, by the bootstrap over pictures."""
+        """95 % intervals of the scores, from a bootstrap over pictures."""
         return self.evaluation.intervals()
 
     def mistakes(self, most: int) -> np.ndarray:
-        """Positions of the wrong answers that the model was surest of, the surest first."""
+        """Return the positions of the most confident wrong predictions, most confident first."""
         seen = self.evaluation
         wrong = np.flatnonzero(seen.predictions != seen.labels)
         sure = seen.probabilities.max(axis=1)[wrong]
@@ -63,37 +63,37 @@ class Findings:
     search: SearchConfig
     """Its settings."""
     facts: Mapping[str, Any]
-    """Digests of data and space, and `seconds_used`, as the study holds them."""
+    """The study's record: digests of data and space, and `seconds_used`."""
     run_id: str
     """MLflow run of the study."""
     began: float | None
     """When the run began, in seconds since the epoch."""
     made: float
-    """When all this was gathered, in seconds since the epoch."""
+    """When the findings were gathered, in seconds since the epoch."""
     trials: Sequence[TrialSummary]
     """All trials."""
     importances: Mapping[str, float]
-    """By parameter; empty if they cannot be told."""
+    """Importances by parameter; empty if they cannot be computed."""
     metrics: Mapping[int, Mapping[str, float]]
-    """Metrics of completed trials as MLflow has them, by number of the trial."""
+    """MLflow's metrics of completed trials, by trial number."""
     curves: Sequence[EpochMetrics]
     """Epochs of the best trial."""
     data: Mapping[str, Any]
-    """What `splits.split` reported; empty if the run does not keep it."""
+    """The report of `splits.split`; empty if the run does not have it."""
     environment: Mapping[str, Any]
-    """What `runtime.environment` said, or the little that the tags of older runs tell."""
+    """The result of `runtime.environment`, or the little that the tags of older runs hold."""
     openings: Sequence[Mapping[str, Any]]
-    """How often test was opened: trial, time and reason."""
+    """Every opening of the test set: trial, time and reason."""
     tested: Tested | None
-    """None as long as test was not opened."""
+    """None until the test set has been opened."""
     splits: Splits | None
-    """The pictures, if they could be had again just as they were."""
+    """The pictures, if they could be loaded again exactly as they were."""
     no_pictures: str
     """Why they could not."""
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
         return self.search.study
 
     @property
@@ -108,37 +108,37 @@ class Findings:
 
     @property
     def finished(self) -> int:
-        """Trials that count towards what was asked for."""
+        """Number of trials that count towards the requested number."""
         return self.states["COMPLETE"] + self.states["PRUNED"]
 
     def is_opened_for(self, trial: TrialSummary) -> bool:
-        """Whether the model of a trial was shown the test pictures, by a search or a promotion."""
+        """Return whether a search or a promotion showed the test pictures to a trial's model."""
         return str(trial.number) in [str(each["trial"]) for each in self.openings]
 
     @property
     def device(self) -> str:
-        """What it ran on; empty if that is not known."""
+        """Device on which the search ran; empty if unknown."""
         return str(self.environment.get("device", ""))
 
     @property
     def commit(self) -> str:
-        """Of the program that ran it; empty if that is not known."""
+        """Commit of the program that ran the search; empty if unknown."""
         return str(self.environment.get("commit") or "")
 
     @property
     def seconds(self) -> float:
         """How long the search was at work, over all resumes.
 
-        The study holds it as of the last trial that ended, and without workers of their own.
+        The study's own figure is as of the last trial that ended, and omits separate workers.
         """
         used = float(self.facts["seconds_used"])
         return max(used, seconds_at_work(self.trials, self.made))
 
     @property
     def command(self) -> str:
-        """What starts the same search anew: every setting that is not at its default.
+        """Command that repeats the search: every setting that is not at its default.
 
-        Keras's backend is none of them, but named by a variable.
+        Keras's backend is not a setting but an environment variable.
         """
         default, asked = SearchConfig().to_params(), self.search.to_params()
         given = {

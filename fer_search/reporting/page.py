@@ -1,7 +1,7 @@
-"""The page: findings of one or several studies in, one HTML text out. The home of Jinja.
+"""The page: findings of one or more studies in, one HTML text out; only it uses Jinja.
 
-Names, reasons and paths are other people's text, so everything is escaped; the page needs no
-network, no script, and no other file.
+Names, reasons and paths are untrusted text, so everything is escaped; the page needs no network, no
+script and no other file.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FILTERS = (
 
 
 def render(studies: Sequence[Findings]) -> str:
-    """Write a report.
+    """Render a report.
 
     Args:
-        studies: One, or several to be put side by side.
+        studies: Findings of one study, or of several to compare side by side.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_search.reporting"),
@@ -51,9 +51,9 @@ def render(studies: Sequence[Findings]) -> str:
         chapters=[chapter(each) for each in studies],
         comparison=compare(studies) if len(studies) > 1 else None,
     )
-    return page.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
+    return page.encode("utf-8", "replace").decode()  # file names may contain undecodable bytes
 
 
 def _breakable(name: str) -> Markup:
-    """Let a long name be broken after its underscores, and not at its hyphens."""
+    """Allow line breaks in a long name after its underscores, but not at its hyphens."""
     return escape(name).replace("_", Markup("_<wbr>")).replace("-", "\N{NON-BREAKING HYPHEN}")

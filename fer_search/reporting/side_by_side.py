@@ -17,7 +17,7 @@ from fer_search.reporting.tables import Table
 from fer_search.reporting.wording import MISSING, duration, interval, score
 
 _CONFIDENCE = 0.975
-"""Of the one-sided bound: who is ahead is seen first, so both sides of 95 % count."""
+"""Of the one-sided bound: the data choose the leader, so it is one side of a 95 % interval."""
 _BUDGET = ("trials", "timeout", "epochs")
 
 
@@ -26,22 +26,22 @@ class Comparison:
     """What the template shows of several studies together."""
 
     warnings: Sequence[str]
-    """In what they differ so that their scores do not compare as they are."""
+    """Differences because of which their scores cannot be compared directly."""
     results: Table
     settings: Table
     """The settings in which they differ."""
     gains: Table | None
-    """The best on test against the others that saw the same pictures; None if none did."""
+    """The best on test against the others tested on the same pictures; None if there are none."""
     over_time: Picture
     f1: Picture | None
-    """None unless all were tested on the same pictures."""
+    """None unless all tested studies were tested on the same pictures."""
 
 
 def compare(studies: Sequence[Findings]) -> Comparison:
-    """Put studies side by side.
+    """Compare studies side by side.
 
     Args:
-        studies: Two to six.
+        studies: Findings of two to six studies.
     """
     tested = [each for each in studies if each.tested]
     by_pictures: dict[str, list[Findings]] = defaultdict(list)
@@ -142,7 +142,7 @@ def _settings(studies: Sequence[Findings]) -> Table:
 
 
 def _gains(groups: Sequence[Sequence[Findings]]) -> Table:
-    """In each group, tested on the same pictures, the highest macro-F1 against each other one."""
+    """Compare the highest macro-F1 with every other one tested on the same pictures."""
     return Table(
         head=("on test", "gain in macro-F1", "at least", "beyond chance", "McNemar’s p"),
         rows=[row for group in groups for row in _gains_in(group)],

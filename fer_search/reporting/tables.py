@@ -1,4 +1,4 @@
-"""The tables of a report: findings in, rows of spelled cells out."""
+"""The tables of a report: findings in, rows of formatted cells out."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ _PARAMETERS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells as they are shown."""
+    """A table of formatted cells."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: int = 1
-    """So many first columns hold words, the others numbers."""
+    """Number of leading columns with text; the others hold numbers."""
     total: bool = False
-    """Whether the last row sums up the others."""
+    """Whether the last row is the sum of the others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A name and what it stands for."""
+    """A name and its value."""
 
     name: str
     value: str
     instead_of: str = ""
-    """The default of a setting that has another value."""
+    """Default of a setting that has another value, otherwise empty."""
 
 
 def asked(findings: Findings) -> list[Fact]:
-    """Every setting."""
+    """List every setting."""
     default = SearchConfig().to_params()
     return [
         Fact(name=name, value=given, instead_of="" if given == default[name] else default[name])
@@ -58,7 +58,7 @@ def asked(findings: Findings) -> list[Fact]:
 
 
 def counts(findings: Findings) -> Table:
-    """Pictures by emotion and part."""
+    """Count pictures by emotion and part."""
     parts = [findings.data["counts"][part] for part in PARTS]
     rows = [(name, *(f"{part[name]:,}" for part in parts)) for name in EMOTIONS]
     total = ("all", *(f"{sum(part.values()):,}" for part in parts))
@@ -68,7 +68,7 @@ def counts(findings: Findings) -> Table:
 
 
 def left_out(findings: Findings) -> Table:
-    """What was dropped from the source, and why."""
+    """List what was dropped from the source, and why."""
     rows = [
         (reason, ", ".join(row["examples"][:2]), f"{row['count']:,}")
         for reason, row in findings.data["dropped"].items()
@@ -82,7 +82,7 @@ def left_out(findings: Findings) -> Table:
 
 
 def top(findings: Findings) -> Table:
-    """The best completed trials, with the parameters that matter most."""
+    """List the best completed trials, with the most important parameters."""
     best = complete(findings.trials)
     names = differing(best, findings.importances)[:_PARAMETERS]
     rows = []
@@ -104,7 +104,7 @@ def top(findings: Findings) -> Table:
 
 
 def scores(tested: Tested) -> Table:
-    """Scores on test, plain and averaged over views."""
+    """List the scores on test, plain and averaged over views."""
     rows = []
     for views, seen in sorted(tested.views.items()):
         ends = tested.intervals if views == 1 else seen.intervals()
@@ -130,7 +130,7 @@ def scores(tested: Tested) -> Table:
 
 
 def emotions(findings: Findings) -> Table:
-    """Scores of every emotion on test, and its F1 on validation beside it."""
+    """List each emotion's scores on test and its F1 on validation."""
     best, tested = findings.best, findings.tested
     on_validation = findings.metrics.get(tested.trial if tested else best.number if best else -1)
     rows = []
@@ -152,7 +152,7 @@ def emotions(findings: Findings) -> Table:
 
 
 def cost(findings: Findings) -> Table:
-    """Trials, epochs and time by how trials ended."""
+    """Sum up trials, epochs and time by the trials' state."""
     whole = cost_of(findings.trials, findings.made)
     parts = {
         name: cost_of([p for p in findings.trials if p.state == state], findings.made)
@@ -175,7 +175,7 @@ def cost(findings: Findings) -> Table:
 
 
 def failures(findings: Findings) -> Table:
-    """Why trials failed, the most frequent reason first."""
+    """List why trials failed, most frequent reason first."""
     numbers_of: dict[tuple[str, str], list[int]] = {}
     for trial in findings.trials:
         if trial.state == "FAIL":
@@ -189,7 +189,7 @@ def failures(findings: Findings) -> Table:
 
 
 def openings(findings: Findings) -> Table:
-    """Every time that the test pictures were looked at."""
+    """List every opening of the test set."""
     rows = [
         (str(each["at"]).replace("T", " ").replace("+00:00", " UTC"), str(each["trial"]),
          str(each["why"]))
@@ -199,11 +199,11 @@ def openings(findings: Findings) -> Table:
 
 
 def environment(findings: Findings) -> list[Fact]:
-    """Machine and software."""
+    """List machine and software."""
     facts: list[Fact] = []
     for name, fact in findings.environment.items():
         if name == "commit":
-            continue  # it is among the identities
+            continue  # `identity` lists it
         if isinstance(fact, dict):
             facts += [Fact(name=key, value=str(version)) for key, version in fact.items()]
         else:
@@ -212,7 +212,7 @@ def environment(findings: Findings) -> list[Fact]:
 
 
 def identity(findings: Findings) -> list[Fact]:
-    """What identifies study, run and data."""
+    """List the identifiers of study, run and data."""
     facts = findings.facts
     identities = {
         "study": findings.name,
@@ -227,5 +227,5 @@ def identity(findings: Findings) -> list[Fact]:
 
 
 def parameters(trial: TrialSummary) -> list[Fact]:
-    """What a trial was trained with."""
+    """List the hyperparameters of a trial."""
     return [Fact(name=name, value=value(given)) for name, given in trial.params.items()]

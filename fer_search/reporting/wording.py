@@ -1,4 +1,4 @@
-"""How numbers, times and values are spelled in a report."""
+"""Formatting of numbers, times and values in a report."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ MISSING = "–"
 
 
 def score(value: float | None, digits: int = 3) -> str:
-    """Spell a rate in [0, 1]; a dash for what is not known."""
+    """Format a rate in [0, 1]; a dash if unknown."""
     return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(ends: tuple[float, float], to: str = " to ") -> str:
-    """Spell the two ends of an interval."""
+    """Format the two ends of an interval."""
     return f"{ends[0]:.3f}{to}{ends[1]:.3f}"
 
 
 def share(value: float) -> str:
-    """Spell a rate in percent."""
+    """Format a rate as a whole percentage."""
     return f"{100 * value:.0f} %"
 
 
 def percent(value: float) -> str:
-    """Spell a rate in percent, with a tenth."""
+    """Format a rate as a percentage with one decimal."""
     return f"{100 * value:.1f} %"
 
 
 def capitalised(text: str) -> str:
-    """Begin a sentence, leaving the other letters as they are."""
+    """Capitalise the first letter, leaving the others as they are."""
     return text[:1].upper() + text[1:]
 
 
 def duration(seconds: float | None) -> str:
-    """Spell a time by its two largest units: `5 h 12 min`, `3 min 20 s`, `42 s`."""
+    """Format a time in its two largest units: `5 h 12 min`, `3 min 20 s`, `42 s`."""
     if seconds is None:
         return MISSING
     if seconds < 9.95:
@@ -48,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 
 def brief(seconds: float) -> str:
-    """Spell a time by one unit: `6.4 min`."""
+    """Format a time in one unit: `6.4 min`."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:,.1f} {unit}"
@@ -56,7 +56,7 @@ def brief(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Spell a time since the epoch as date and time, UTC."""
+    """Format seconds since the epoch as date and time in UTC."""
     if seconds is None:
         return MISSING
     when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
@@ -64,7 +64,7 @@ def moment(seconds: float | None) -> str:
 
 
 def value(given: Any, digits: int = 4) -> str:
-    """Spell a parameter; floats with so many digits that count."""
+    """Format a parameter; floats with `digits` significant digits."""
     if given is None:
         return MISSING
     if isinstance(given, bool):
@@ -73,7 +73,7 @@ def value(given: Any, digits: int = 4) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Spell `1 trial`, `1,200 trials`."""
+    """Format a count: `1 trial`, `1,200 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -95,5 +95,5 @@ _NAMES = {
 
 
 def named(word: str) -> str:
-    """Call a backbone, source, sampler or pruner as in prose; other words stay as they are."""
+    """Return a backbone, source, sampler or pruner as named in prose; other words unchanged."""
     return _NAMES.get(word, word)

@@ -1,4 +1,4 @@
-"""Pictures with what was seen in them: a square around each face, and its emotion."""
+"""Annotated pictures: a square around each face, and its emotion."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fer_search.serving.faces import WHOLE
 
 _FRAME, _INK = "#d55e00", "#ffffff"
 _SMALLEST = 320
-"""Shorter side to which small pictures are enlarged, so that words can be read …"""
+"""Shorter side to which small pictures are enlarged, so that the text is readable …"""
 _LARGEST = 2000
-"""… and longer side to which none is enlarged."""
+"""… and the longer side beyond which none is enlarged."""
 
 
 def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.Image:
-    """Draw what was seen into a copy of a picture.
+    """Draw predictions on a copy of a picture.
 
     Args:
-        picture: Any.
+        picture: A picture of any size and mode.
         rows: `region`, `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
     """
     scale = max(1.0, min(_SMALLEST / min(picture.size), _LARGEST / max(picture.size)))

@@ -1,6 +1,6 @@
-"""What a stored model is worth in use: how well it does with views averaged, and how fast it is.
+"""A stored model in use: its scores averaged over views, and its speed.
 
-`workflows` logs views beside the plain metrics; no trial is ever chosen by them.
+`workflows` logs the scores of views next to the plain metrics; no trial is ever chosen by them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from fer_search.serving.predictor import VIEWS, each_view
 def evaluate_views(
     model: keras.Model, images: np.ndarray, plain: Evaluation, views: int
 ) -> dict[int, Evaluation]:
-    """Evaluate a model with as many views as `views`, and with fewer.
+    """Evaluate a model with each number of views up to `views`.
 
     Args:
-        model: From faces to probabilities.
+        model: The model, from faces to probabilities.
         images: Shape (N, 48, 48), uint8.
-        plain: The model's evaluation on `images` as they are.
-        views: The most; a number of `predictor.VIEWS`.
+        plain: The model's evaluation on the unchanged `images`.
+        views: Largest number of views, one of `predictor.VIEWS`.
 
     Returns:
-        Number of views to evaluation, for those numbers of `VIEWS` from 2 up to `views`.
+        Evaluations by number of views, for the numbers of `VIEWS` from 2 up to `views`.
     """
     evaluations = {}
     total = np.array(plain.probabilities)
@@ -46,15 +46,15 @@ def milliseconds_in_turn(
     *,
     turns: int = 25,
 ) -> list[float]:
-    """Time models, each in its turn, so that what disturbs one disturbs all.
+    """Time models in turn, so that a disturbance affects all of them.
 
     Args:
-        models: From faces to probabilities.
-        faces: What each of them is given, e.g. one picture, (1, S, S, 1).
-        turns: How often each model is timed, after a first time that compiles it.
+        models: Functions from faces to probabilities.
+        faces: Input of each model, for example one picture, (1, S, S, 1).
+        turns: How often each model is timed, after a first call that compiles it.
 
     Returns:
-        Median milliseconds by model.
+        Median milliseconds of each model.
     """
     seconds = np.zeros((turns + 1, len(models)))
     for turn in seconds:

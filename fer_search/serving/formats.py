@@ -1,7 +1,7 @@
-"""Stored models in other formats, and how to run those: ONNX and TFLite (LiteRT).
+"""Export of stored models to ONNX and TFLite (LiteRT), and how to run the exported files.
 
-A file holds the network alone: grey faces (N, S, S, 1) in 0..255, float32 unless a HyperModel takes
-uint8, to probabilities (N, 7).
+A file holds only the network, from grey faces (N, S, S, 1) in 0..255, float32 unless a HyperModel
+takes uint8, to probabilities (N, 7).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import numpy as np
 from fer_search.errors import ConfigError
 
 Run = Callable[[np.ndarray], np.ndarray]
-"""From faces (N, S, S, 1) to probabilities (N, 7)."""
+"""A function from faces (N, S, S, 1) to probabilities (N, 7)."""
 
 
 def export(model: keras.Model, kind: str, file: Path) -> None:
     """Write a model in another format.
 
     Args:
-        model: As it was stored.
-        kind: A name of `RUNNERS`.
-        file: To write; its folder exists.
+        model: The stored model.
+        kind: The format, a key of `RUNNERS`.
+        file: The file to write, in an existing folder.
 
     Raises:
-        ConfigError: If Keras runs on another backend than TensorFlow, which alone can do it.
+        ConfigError: If Keras does not run on TensorFlow, the only backend that can export.
     """
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
             f"Keras runs on {keras.backend.backend()}; models are exported by TensorFlow",
             hint="say it again with KERAS_BACKEND=tensorflow",
         )
-    model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports no model never called
+    model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras cannot export an uncalled model
     kinds = {"onnx": "onnx", "tflite": "litert"}
     with (
         open(os.devnull, "w") as nowhere,
@@ -82,4 +82,4 @@ def _tflite(file: Path) -> Run:
 
 
 RUNNERS: Mapping[str, Callable[[Path], Run]] = {"onnx": _onnx, "tflite": _tflite}
-"""Format -> a function that opens a file of it."""
+"""Functions that open an exported file, by format."""

@@ -1,4 +1,4 @@
-"""What surrounds the weights of a stored model: its code, signature, example and requirements."""
+"""The package around a stored model's weights: code, signature, input example, requirements."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _BACKEND_PACKAGES = {
     "jax": ("jax",),
     "torch": ("torch",),
 }
-"""Packages that may bring a backend; the first one that is installed counts."""
+"""Packages that may provide a backend; the first installed one counts."""
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # "Validating input example …"
 
 
 def signature() -> ModelSignature:
-    """Describe the table that a stored model takes, its one parameter, and what it answers."""
+    """Describe the table that a stored model takes, its one parameter, and its output."""
     answers = [ColSpec("double", name, required=False) for name in ("probability", *EMOTIONS)]
     emotion, error = (ColSpec("string", name, required=False) for name in ("emotion", "error"))
     return ModelSignature(
@@ -52,7 +52,7 @@ def signature() -> ModelSignature:
 
 
 def input_example() -> pandas.DataFrame:
-    """Make a table of one picture, a grey ramp as PNG, that a stored model can answer."""
+    """Make an input table for a stored model: one picture, a grey ramp as PNG."""
     ramp = np.tile(np.linspace(0, 255, FACE_SIZE).astype(np.uint8), (FACE_SIZE, 1))
     file = io.BytesIO()
     Image.fromarray(ramp).save(file, "PNG")
@@ -60,7 +60,7 @@ def input_example() -> pandas.DataFrame:
 
 
 def pip_requirements() -> list[str]:
-    """Pin what a stored model needs to what is installed now, Keras's backend included."""
+    """Pin a stored model's requirements, Keras's backend included, to the installed versions."""
     versions = {name: _version(name) for name in _BACKEND_PACKAGES[keras.config.backend()]}
     backend = next(name for name, version in versions.items() if version)
     return [f"{name}=={_version(name)}" for name in (*_PACKAGES, backend)]
@@ -78,25 +78,24 @@ def log_model(
 ) -> str:
     """Store a Keras model in MLflow as an output of a run.
 
-    Nothing but `client` is used: no active run is needed or left behind, and the global tracking
-    address does not matter. The metrics that the run has at step 0, those of the finished model,
-    are linked to it. A call that was cut short is finished by calling again; after that, calling
-    again changes nothing.
+    Only `client` is used: no active run is needed or left behind, and the global tracking URI does
+    not matter. The run's metrics at step 0, those of the finished model, are linked to the logged
+    model. Calling again finishes a call that was interrupted, and otherwise changes nothing.
 
     Args:
-        client: Of the store that holds the run.
+        client: Client of the tracking store that holds the run.
         run_id: The run that trained the model; it may have ended.
         experiment_id: The experiment of that run.
         keras_file: The inference model, from (N, 48, 48, 1) in [0, 255] to (N, 7) probabilities.
-        name: What the tracking UI calls the model; one run has one model of a name.
-        params: What the tracking UI shows as the model's parameters.
+        name: The model's name in the tracking UI; a run has at most one model of a name.
+        params: The model's parameters in the tracking UI.
         tags: Tags of the logged model.
 
     Returns:
-        The id of the logged model: it loads as `models:/<id>`.
+        The id of the logged model, which loads as `models:/<id>`.
 
     Raises:
-        FileNotFoundError: If there is no `keras_file`.
+        FileNotFoundError: If `keras_file` does not exist.
         MlflowException: If the store refuses or cannot be reached.
     """
     keras_file = keras_file.resolve(strict=True)
@@ -130,19 +129,19 @@ def log_model(
 
 
 def load_keras(client: MlflowClient, model_id: str) -> tuple[keras.Model, int]:
-    """Load the Keras model inside a logged model, e.g. to evaluate it on test.
+    """Load the Keras model inside a logged model, for example to evaluate it on the test set.
 
     Args:
-        client: Of the store that holds it.
-        model_id: Of the logged model.
+        client: Client of the tracking store that holds the model.
+        model_id: The id of the logged model.
 
     Returns:
-        The model, not compiled, and the bytes of its file.
+        The model, not compiled, and the size of its file in bytes.
 
     Raises:
         MlflowException: If the store has no such model.
-        FileNotFoundError: If it has no `.keras` file, or more than one.
-        OSError, ValueError, TypeError: If the file is damaged, or of another Keras.
+        FileNotFoundError: If the model has no `.keras` file, or more than one.
+        OSError, ValueError, TypeError: If the file is damaged or from another version of Keras.
     """
     with tempfile.TemporaryDirectory() as folder:
         mlflow.artifacts.download_artifacts(
@@ -158,13 +157,13 @@ def load_predictor(uri: str) -> tuple[Any, str]:
     """Load a stored model as it is served.
 
     Args:
-        uri: E.g. `models:/fer-emotion@champion`.
+        uri: The model's URI, for example `models:/fer-emotion@champion`.
 
     Returns:
-        An `EmotionPredictor` (see `predictor.py`), and the id of the run that trained it.
+        An `EmotionPredictor` (see `predictor.py`) and the id of the run that trained it.
 
     Raises:
-        StoreError: If there is no such model, or it is another kind of model.
+        StoreError: If there is no such model, it cannot be loaded, or it is of another kind.
     """
     try:
         loaded = mlflow.pyfunc.load_model(uri)
@@ -184,7 +183,7 @@ def load_predictor(uri: str) -> tuple[Any, str]:
 def _begun_model(
     client: MlflowClient, run_id: str, experiment_id: str, name: str
 ) -> LoggedModel | None:
-    """Find the model that an earlier call, perhaps cut short, created for this run."""
+    """Find the model that an earlier, perhaps interrupted, call created for this run."""
     found = client.search_logged_models(
         [experiment_id], f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
     )
@@ -194,7 +193,7 @@ def _begun_model(
 def _final_metrics(run: Run, model_id: str) -> list[Metric]:
     """Repeat the run's metrics at step 0, linked to the model.
 
-    The run does not get them twice, because MLflow drops a value that it has at the same time.
+    The run does not get them twice, because MLflow drops a value already logged at the same time.
     """
     run_id = run.info.run_id
     return [
@@ -205,7 +204,7 @@ def _final_metrics(run: Run, model_id: str) -> list[Metric]:
 
 
 def _version(package: str) -> str:
-    """Installed version without a local part (`+cpu`), which no index has; empty if missing."""
+    """Return the installed version, or "", without a local part (`+cpu`), which no index has."""
     try:
         return metadata.version(package).partition("+")[0]
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
 """The model as MLflow stores and serves it: a table of pictures in, a table of emotions out.
 
-MLflow copies this one file beside the `.keras` file and runs it wherever the model is loaded, so it
-needs nothing else of this package ("models from code"), and nothing in it is a pickle.
+MLflow copies this file alone next to the `.keras` file and runs it wherever the model is loaded, so
+it needs nothing else from this package ("models from code"), and no pickle is involved.
 """
 
 import base64
@@ -20,38 +20,38 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image, ImageOps
 
 LONGEST_TEXT = 28_000_000
-"""Characters of base64 that are looked at: a file of 20 MiB."""
+"""Most characters of base64 that are decoded: a file of 20 MiB."""
 MOST_PIXELS = 40_000_000
-"""Size, as the header tells it, up to which a picture is decoded."""
+"""Most pixels that a picture's header may announce; larger ones are not decoded."""
 BATCH = 256
 VIEWS = (1, 2, 10)
-"""Over how many views of a picture probabilities can be averaged: the picture alone, with its
-mirror image, or both also shifted by a twelfth of the side towards each corner."""
+"""Numbers of views of a picture over which probabilities can be averaged: the picture alone, with
+its mirror image, or both also shifted by a twelfth of the side towards each corner."""
 _SHIFT = 1 / 12
 
 _DATA_URL = re.compile(r"\s*data:image/[\w.+-]+;base64,")
 
 
 class _BadPictureError(ValueError):
-    """A row is no picture; the message is what its caller reads."""
+    """A row that is not a picture; the message is for the caller."""
 
 
 class EmotionPredictor(mlflow.pyfunc.PythonModel):
-    """Answers which emotion a face shows, from a Keras model alone."""
+    """Predicts which emotion a face shows, with nothing but a Keras model."""
 
     def load_context(self, context: Any) -> None:
-        """Open the Keras model.
+        """Load the Keras model.
 
         Args:
-            context: Gives the path of the `.keras` file, which takes (N, S, S, 1) in [0, 255] and
-                answers (N, C) probabilities, as `artifacts["model"]`. `model_config` names the C
-                classes as `emotions` and, as `backend`, what Keras shall run on if nobody says.
+            context: MLflow's context. `artifacts["model"]` is the path of the `.keras` file, a
+                model from (N, S, S, 1) in [0, 255] to (N, C) probabilities. `model_config` has the
+                names of the C classes as `emotions` and Keras's default backend as `backend`.
 
         Raises:
-            ValueError: If the model does not take square grey pictures or answers another number
-                of classes than there are emotions.
+            ValueError: If the model does not take square grey pictures, or its number of classes
+                is not that of the emotions.
         """
-        if "keras" not in sys.modules:  # else its backend is chosen already
+        if "keras" not in sys.modules:  # otherwise its backend is already chosen
             os.environ.setdefault("KERAS_BACKEND", context.model_config["backend"])
         import keras
 
@@ -67,18 +67,18 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             )
 
     def predict_images(self, images: np.ndarray, views: int = 1) -> np.ndarray:
-        """Answer for pictures that are already arrays.
+        """Predict for pictures that are already arrays.
 
         Args:
-            images: Grey (N, H, W) or colour (N, H, W, 3), uint8. Of another size than the model's,
-                the central square is scaled to it.
-            views: A number of `VIEWS`.
+            images: Grey (N, H, W) or colour (N, H, W, 3), uint8. If they do not have the model's
+                size, their central square is scaled to it.
+            views: Number of views, one of `VIEWS`.
 
         Returns:
-            Probability of every emotion, shape (N, C), float32; (0, C) for no picture.
+            Probability of every emotion, shape (N, C), float32; (0, C) without pictures.
 
         Raises:
-            ValueError: If `images` has another shape or type, or there are no such views.
+            ValueError: If `images` has another shape or dtype, or `views` is not in `VIEWS`.
         """
         shape = images.shape
         grey, colour = images.ndim == 3, images.ndim == 4 and shape[-1] == 3
@@ -101,24 +101,24 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
     def predict(
         self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> pandas.DataFrame:
-        """Answer for encoded pictures.
+        """Predict for encoded pictures.
 
         Args:
             context: Not used.
             model_input: One column `image`: the base64 text of a JPEG or PNG of any size, grey or
-                colour, with or without a `data:` prefix. Never a path or an address: a server
-                reads no files for its callers.
-            params: `views`, a number of `VIEWS`; 1 if it is not given.
+                colour, with or without a `data:` prefix. Never a path or a URL: a server reads
+                no files for its callers.
+            params: `views`, one of `VIEWS`; 1 by default.
 
         Returns:
-            One row per picture, in the order and under the index of `model_input`: the most
+            One row per picture, in the order and with the index of `model_input`: the most
             probable `emotion`, its `probability`, the probability of every emotion, and `error`. A
-            row that is no picture has nulls and the reason in `error`; the other rows have their
-            answer and no error.
+            row that is not a picture has nulls and the reason in `error`; the other rows have a
+            prediction and no error.
 
         Raises:
-            MlflowException: If there is no column `image`, no row is a picture, or `views` is
-                another number (a client error).
+            MlflowException: If there is no column `image`, no row is a picture, or `views` is not
+                in `VIEWS` (a client error).
         """
         views = (params or {}).get("views", 1)
         if views not in VIEWS:
@@ -150,7 +150,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
     def _table(
         self, probabilities: np.ndarray, errors: list[str | None], index: pandas.Index
     ) -> pandas.DataFrame:
-        """Spread answers, shape (M, C), over the rows that have no error, nulls over the others."""
+        """Put predictions, shape (M, C), into the rows without an error, nulls into the others."""
         best = probabilities.argmax(axis=1)
         columns = {
             "emotion": np.array(self.emotions, object)[best],
@@ -166,7 +166,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
         return table.set_axis(index)
 
     def _face(self, image: Image.Image) -> np.ndarray:
-        """Cut a picture's central square, grey and scaled with antialiasing to (S, S) uint8."""
+        """Crop a picture's central square, grey and scaled with antialiasing to (S, S) uint8."""
         side = self.size, self.size
         grey = image.convert("L")
         return np.asarray(
@@ -178,17 +178,17 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
 
 
 def each_view(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
-    """Go through the views of pictures; the first of many are those of few.
+    """Iterate over the views of pictures; a larger number begins with the views of a smaller one.
 
     Args:
         images: Shape (N, S, S).
-        views: A number of `VIEWS`.
+        views: Number of views, one of `VIEWS`.
 
     Yields:
-        Arrays like `images`. What comes in at an edge repeats that edge.
+        Arrays like `images`; a shift repeats the pixels at the edge.
 
     Raises:
-        ValueError: If there are no such views.
+        ValueError: If `views` is not in `VIEWS`.
     """
     if views not in VIEWS:
         raise ValueError(f"expected views to be one of {VIEWS}, got {views}")
@@ -203,10 +203,10 @@ def each_view(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
 
 
 def _decoded(text: Any) -> Image.Image:
-    """Read base64 text as a picture, upright and grey, in bounded memory.
+    """Decode base64 text to a picture, upright and grey, in bounded memory.
 
     Raises:
-        _BadPictureError: If it is anything else than a JPEG or PNG of up to `MOST_PIXELS`.
+        _BadPictureError: If it is not a JPEG or PNG of at most `MOST_PIXELS`.
     """
     if not isinstance(text, str):
         raise _BadPictureError(f"expected the base64 text of a JPEG or PNG, got {text!r:.40}")
@@ -218,19 +218,19 @@ def _decoded(text: Any) -> Image.Image:
     except ValueError:
         raise _BadPictureError(f"not the base64 text of a JPEG or PNG: {text[:40]!r}") from None
     try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])  # reads the header alone
+        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])  # reads only the header
         if image.width * image.height <= MOST_PIXELS:
             return ImageOps.exif_transpose(_grey(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        pass  # Pillow's own limit lies above ours
+        pass  # Pillow's own limit is above ours
     except Exception:  # damaged bytes make Pillow's decoders raise almost anything
         raise _BadPictureError(f"not a readable JPEG or PNG ({len(data):,} bytes)") from None
     raise _BadPictureError(f"the picture has more than {MOST_PIXELS:,} pixels")
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Decode to 8 bit grey; transparency is dropped."""
-    if image.mode.startswith("I"):  # 16 bit, which convert() would clip instead of scale
+    """Decode to 8-bit grey; transparency is dropped."""
+    if image.mode.startswith("I"):  # 16-bit, which convert() would clip, not scale
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L")
 

@@ -1,4 +1,4 @@
-"""A table on disk, CSV or JSON, that grows row by row and appears whole or not at all."""
+"""A CSV or JSON table on disk, written row by row, that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def writing(table: Path, columns: Sequence[str]) -> Iterator[Callable[[Row], Non
     """Write a table; it replaces an earlier one when the context ends without an exception.
 
     Args:
-        table: The file; JSON if its name ends so, else CSV.
-        columns: Names, in their order. A row has all of them.
+        table: The file; JSON if its name ends in `.json`, otherwise CSV.
+        columns: Column names, in order. A row has all of them.
 
-    Returns:
+    Yields:
         A function that adds a row.
 
     Raises:
-        OSError: If it cannot be written, at once rather than at the end.
+        OSError: If the file cannot be written; on entry rather than at the end.
     """
     table.parent.mkdir(parents=True, exist_ok=True)
     half = table.with_name(f".{table.name}.{os.getpid()}")

@@ -1,8 +1,8 @@
-"""The parameters of a trial on their way into the storage: all of them in one transaction.
+"""Writes the parameters of a trial to the storage, all of them in one transaction.
 
-Optuna writes each parameter by itself, which takes longer than finding its value; and a process
-that is killed in between leaves a trial with some of its parameters, the rest of which are then
-drawn anew. Values are as Optuna has them (`optuna.storages.RDBStorage.set_trial_param`).
+Optuna writes each parameter separately, which takes longer than finding its value; and a process
+that is killed in between leaves a trial with only some of its parameters, so that the rest are
+drawn again. Values are stored as Optuna does (`optuna.storages.RDBStorage.set_trial_param`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _parameters = sqlalchemy.table(
 
 
 class Draft:
-    """Stands in for the storage while a trial's parameters are asked for.
+    """Stands in for the storage while a trial's parameters are suggested.
 
     Args:
-        storage: Of the study.
-        study: As Optuna has it.
-        trial_id: In the storage.
+        storage: Storage of the study.
+        study: Optuna's study.
+        trial_id: Optuna's id of the trial.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Draft:
     def set_trial_param(
         self, trial_id: int, name: str, value: float, distribution: BaseDistribution
     ) -> None:
-        """Note a parameter, by Optuna's name and number for it.
+        """Note a parameter, by its name and by its value in Optuna's internal representation.
 
         Raises:
-            ValueError: If other trials of the study have it with other choices, or of another
-                kind; a sampler could not learn from both.
+            ValueError: If other trials of the study have it with other choices or as another kind;
+                a sampler could not learn from both.
         """
         check_distribution_compatibility(self._known.get(name, distribution), distribution)
         self._rows[name] = {
@@ -61,12 +61,12 @@ class Draft:
 
     @functools.cached_property
     def _known(self) -> dict[str, BaseDistribution]:
-        """Parameters of the trials so far."""
+        """Distributions of the parameters of all trials so far."""
         trials = self._study.get_trials(deepcopy=False)
         return {name: kind for each in trials for name, kind in each.distributions.items()}
 
     def write(self) -> None:
-        """Write what has been noted; after an error it may be called again."""
+        """Write the noted parameters; may be called again after an error."""
         if not self._rows:
             return
         mine = _parameters.c.trial_id == self._trial_id

@@ -1,4 +1,4 @@
-"""HyperModels of other people: found by name, searched like our own space.
+"""Foreign HyperModels: found by name, searched like our own space.
 
 `-P hypermodel=package.module:Name` names a `keras_tuner.HyperModel`, an instance of one, or a
 function from `hp` to a compiled model. Its parameters are whatever it asks `hp` for.
@@ -38,20 +38,20 @@ class _OfFunction(keras_tuner.HyperModel):
 def find(search: SearchConfig) -> keras_tuner.HyperModel:
     """Import the HyperModel that a search names.
 
-    A class is called with those of `input_shape` and `classes` that it takes, as KerasTuner's own
+    A class is called with whichever of `input_shape` and `classes` it takes, as KerasTuner's own
     applications do.
 
     Args:
-        search: With a `hypermodel`; `image_sizes` must be resolved, not `auto`.
+        search: Settings with a `hypermodel`; `image_sizes` must be resolved, not `auto`.
 
     Raises:
-        HyperModelError: If there is no such module or name, it cannot be imported, or it is
-            something else.
+        HyperModelError: If there is no such module or name, it cannot be imported, or it is neither
+            a HyperModel nor a function.
     """
     where = search.hypermodel
     module_name, _, name = where.partition(":")
     if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # modules that lie where the person typed
+        sys.path.insert(0, here)  # modules in the working directory
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
@@ -86,12 +86,12 @@ def build(
     """Build the model for the values of `hp`.
 
     Args:
-        hypermodel: What `find` gave.
-        hp: Asked for the values.
-        search: Its picture size is that of a model which leaves its input open.
+        hypermodel: The HyperModel that `find` returned.
+        hp: Source of the values.
+        search: Settings, whose picture size is used for a model that leaves its input open.
 
     Returns:
-        Whatever the HyperModel gives, which should be a `keras.Model`.
+        Whatever the HyperModel returns, which should be a `keras.Model`.
 
     Raises:
         TrialFailed: If these values do not make a model.
@@ -101,7 +101,7 @@ def build(
         if not getattr(model, "built", True):
             model.build((None, *_shape(search)))
     except (keras_tuner.errors.FailedTrialError, ValueError) as error:
-        # Keras raises ValueError for sizes that do not fit; should it be a bug, this says where.
+        # Keras raises ValueError for sizes that do not fit; if it is a bug, the log says where.
         _log.warning("%s did not build a model", search.hypermodel, exc_info=error)
         raise TrialFailed("hypermodel", f"{search.hypermodel}: build: {error}") from error
     return model
@@ -113,10 +113,10 @@ def fit(
     """Let the HyperModel train its model.
 
     Args:
-        hypermodel: What `find` gave.
-        hp: Asked for the values.
-        model: What `build` gave.
-        **options: Of Keras's `Model.fit`.
+        hypermodel: The HyperModel that `find` returned.
+        hp: Source of the values.
+        model: The model that `build` returned.
+        **options: Options of Keras's `Model.fit`.
 
     Raises:
         TrialFailed: If the HyperModel says that these values do not work.
@@ -128,7 +128,7 @@ def fit(
 
 
 def example(search: SearchConfig) -> Any:
-    """Build the model of a HyperModel's default values.
+    """Build the model for a HyperModel's default values.
 
     Args:
         search: As for `find`.
@@ -150,7 +150,7 @@ def example(search: SearchConfig) -> Any:
 
 
 def _told(error: Exception) -> str:
-    """Say what somebody's code raised, and in which of their lines."""
+    """Say what foreign code raised, and in which of its lines."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [each for each in frames if not Path(each.filename).is_relative_to(_PACKAGE)]
     theirs = [each for each in theirs if "site-packages" not in each.filename]

@@ -1,11 +1,11 @@
-"""Our space and our training as a HyperModel, for people who search with KerasTuner.
+"""Our space and our training as a HyperModel, for searches with KerasTuner.
 
     tuner = keras_tuner.Hyperband(EmotionHyperModel(SearchConfig(…)),
                                   objective=keras_tuner.Objective("val_macro_f1", "max"))
     tuner.search(x, y, validation_data=(x_val, y_val))
 
 On TensorFlow, KerasTuner's tuners need `tensorboard` to be installed. This program does not use
-them: it asks Optuna. That one space and one training serve both makes a comparison fair.
+them: it asks Optuna. Comparisons are fair because both use the same space and the same training.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class EmotionHyperModel(keras_tuner.HyperModel):
     """The networks of a search.
 
     Args:
-        search: What may be sampled; `image_sizes` must be given, not `auto`.
-        seed: Of every trial.
+        search: Settings that define the space; `image_sizes` must be given, not `auto`.
+        seed: Seed of every trial.
     """
 
     def __init__(self, search: SearchConfig, seed: int = 0) -> None:
@@ -41,8 +41,8 @@ class EmotionHyperModel(keras_tuner.HyperModel):
         self._policy = keras.config.dtype_policy()
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Build a network, not compiled: its optimizer needs to know the number of steps."""
-        keras.config.set_dtype_policy(self._policy)  # tuners clear the session, and it with it
+        """Build an uncompiled network: its optimizer needs to know the number of steps."""
+        keras.config.set_dtype_policy(self._policy)  # tuners clear the session, which resets it
         return classifier.build(self._config(hp))
 
     def fit(
@@ -58,17 +58,17 @@ class EmotionHyperModel(keras_tuner.HyperModel):
         callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: Any = None,
     ) -> dict[str, float]:
-        """Train as a trial of ours is trained.
+        """Train the way our own trials are trained.
 
         Args:
-            hp: Of the trial.
-            model: What `build` gave.
+            hp: The trial's hyperparameters.
+            model: The network that `build` returned.
             x: Faces (N, 48, 48), uint8.
             y: Emotions (N,), values in [0, 7).
-            validation_data: The same for validation.
-            epochs: The last epoch; by default that of the search.
-            initial_epoch: Epochs that the model has been trained for.
-            callbacks: Hear of each epoch, as those of `Model.fit` do.
+            validation_data: Faces and emotions for validation.
+            epochs: The last epoch; by default the search's.
+            initial_epoch: Number of epochs that the model has been trained for.
+            callbacks: Called after each epoch, as by `Model.fit`.
             verbose: Not used; callbacks show progress.
 
         Returns:

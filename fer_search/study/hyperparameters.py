@@ -2,8 +2,8 @@
 
 A space written in Keras's own vocabulary (`hp.Choice`, `hp.Float`, `hp.conditional_scope` …) asks
 this object for values; it asks Optuna, once per active parameter. Inactive parameters are `None`,
-as KerasTuner has it, and Optuna never hears of them. The same space handed to a KerasTuner tuner
-works unchanged.
+as in KerasTuner, and Optuna never sees them. The same space works unchanged with a KerasTuner
+tuner.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OptunaHyperParameters(keras_tuner.HyperParameters):
         self._trial = trial
 
     def _register(self, hyperparameter: kinds.HyperParameter, overwrite: bool = False) -> Any:
-        """Ask Optuna where KerasTuner would take the default; the only place that chooses.
+        """Ask Optuna where KerasTuner would take the default.
 
         `overwrite` resets a value to its default in KerasTuner's own tuners; a trial's value stays.
         """
@@ -38,7 +38,7 @@ class OptunaHyperParameters(keras_tuner.HyperParameters):
         return super()._register(hyperparameter)
 
     def copy(self) -> OptunaHyperParameters:
-        """Copy with the same trial behind it (the base class would fall back to defaults)."""
+        """Copy, keeping the trial (the base class would fall back to defaults)."""
         twin = OptunaHyperParameters(self._trial)
         for name, same_name in self._hps.items():
             twin._hps[name] = list(same_name)
@@ -47,7 +47,7 @@ class OptunaHyperParameters(keras_tuner.HyperParameters):
         return twin
 
     def ensure_active_values(self) -> None:
-        """Ask Optuna for what became active (the base class would draw at random)."""
+        """Ask Optuna for parameters that became active (the base class would draw at random)."""
         for hyperparameter in self.space:
             if not self.is_active(hyperparameter):
                 self.values.pop(hyperparameter.name, None)
@@ -56,13 +56,13 @@ class OptunaHyperParameters(keras_tuner.HyperParameters):
 
 
 def fingerprint(hp: keras_tuner.HyperParameters) -> str:
-    """Digest of a space: names, ranges, defaults and conditions, as 32 hex digits."""
+    """Compute a digest of a space's names, ranges, defaults and conditions, as 32 hex digits."""
     space = json.dumps(hp.get_config()["space"], sort_keys=True)
     return hashlib.blake2b(space.encode(), digest_size=16).hexdigest()
 
 
 def _ask(trial: optuna.trial.BaseTrial, hp: kinds.HyperParameter) -> Any:
-    """Translate one parameter; one with a single value is not a question."""
+    """Ask Optuna for one parameter, unless it has a single value."""
     if isinstance(hp, kinds.Fixed):
         return hp.value
     if isinstance(hp, kinds.Boolean):
@@ -76,9 +76,9 @@ def _ask(trial: optuna.trial.BaseTrial, hp: kinds.HyperParameter) -> Any:
 
 
 def _ask_number(trial: optuna.trial.BaseTrial, hp: Any) -> Any:
-    """Ask within the range; where Optuna has no such scale, ask for KerasTuner's probability.
+    """Ask for a number in the range; where Optuna lacks the scale, for KerasTuner's probability.
 
-    Optuna knows no steps on a log scale and no reversed log scale. There the Optuna parameter is
+    Optuna has neither steps on a log scale nor a reversed log scale. There the Optuna parameter is
     the cumulative probability in [0, 1] from which KerasTuner computes the value.
     """
     is_int = isinstance(hp, kinds.Int)

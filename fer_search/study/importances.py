@@ -1,4 +1,4 @@
-"""How much each parameter mattered in a study, of complete and of pruned trials."""
+"""How much each parameter matters in a study, by its complete and pruned trials."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import optuna
 from optuna.trial import FrozenTrial
 
 FEWEST_TRIALS, FEWEST_BEST = 8, 10
-"""Importances are told of at least so many trials, and of the best tenth, or so many, of them."""
+"""Fewest trials for which importances are computed, and fewest that count as the best of them,
+which are a tenth if that is more, and never more than half."""
 
 
 def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:
-    """By how much the best trials differ from all in each parameter, as shares of 1.
+    """Compute how much the best trials differ from all in each parameter, as shares of 1.
 
-    PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters. It asks
-    only who is among the best, so pruned trials count, with their last value: without them
-    nobody could see what they were pruned for.
+    This is PED-ANOVA (https://arxiv.org/abs/2304.10255), which includes conditional parameters. It
+    only needs to know which trials are among the best, so pruned trials count, with their last
+    value: without them, the parameters that got them pruned would not show.
 
     Args:
         ended: Finished trials that have a value.
 
     Returns:
-        Shares by parameter; nothing before `FEWEST_TRIALS` trials are finished.
+        Shares by parameter; empty before `FEWEST_TRIALS` trials or if all values are equal.
     """
     if len(ended) < FEWEST_TRIALS:
         return {}
     best = min(0.5, max(0.1, FEWEST_BEST / len(ended)))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of branches with a single trial, of the evaluator
+            warnings.simplefilter("ignore")  # about branches with one trial, about the evaluator
             return optuna.importance.get_param_importances(
                 _of_complete(ended),
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best),
@@ -40,7 +41,7 @@ def importances_of(ended: Sequence[FrozenTrial]) -> dict[str, float]:
 
 
 def _of_complete(trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """A study in memory in which all these trials are complete."""
+    """Make an in-memory study in which all these trials are complete."""
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         [

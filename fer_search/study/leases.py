@@ -1,9 +1,10 @@
-"""Leases: which process trains a trial, written on the trial itself.
+"""Leases: which process trains a trial, recorded on the trial itself.
 
-A lease is the trial attribute `lease`, or null when the trial is free: `{host, pid, pid_start,
-since, memory_kills, beat, progress}`. It changes hands by one compare-and-set statement in the
-storage, so of all who want a trial exactly one gets it, on every database. On its own host (and in
-its own container) a dead owner is dead at once; elsewhere after `GRACE_SECONDS` without a beat.
+A lease is the trial attribute `lease`: `{host, pid, pid_start, since, memory_kills, beat,
+progress}`, or null when the trial is free. It changes hands through one compare-and-set statement
+in the storage, so exactly one of the processes that want a trial gets it, on every database. On its
+own host (and in its own container) a dead owner is recognised at once, elsewhere after
+`GRACE_SECONDS` without a beat.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _attributes = sqlalchemy.table(
 
 
 def mine() -> dict[str, Any]:
-    """A lease of this process, fresh."""
+    """Make a new lease for this process."""
     process, now = psutil.Process(), time.time()
     return {
         "host": _host(),
@@ -62,9 +63,9 @@ def mine() -> dict[str, Any]:
 
 
 def is_free(lease: Lease) -> bool:
-    """Tell whether a trial with this lease may be taken: nobody's, or a dead process's.
+    """Tell whether a trial with this lease may be taken: it is nobody's or a dead process's.
 
-    Also one of this very process that it does not renew: the storage failed as it took the trial.
+    So may one of this very process that it does not renew: the storage failed as it took the trial.
     """
     if lease is None:
         return True
@@ -81,7 +82,7 @@ def is_free(lease: Lease) -> bool:
 
 @functools.cache
 def _host() -> str:
-    """Where the number of a process means this one: a machine, since its boot, and a container."""
+    """Name the scope in which a process id is unique: a machine since its boot, and a container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # not Linux
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -90,7 +91,7 @@ def _host() -> str:
 
 
 def _started(process: psutil.Process) -> float:
-    """When a process started, in seconds; on Linux since the boot, which no set clock changes."""
+    """Return when a process started, in seconds; on Linux since boot, whatever the clock says."""
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc_pid_stat(5)
@@ -99,9 +100,9 @@ def _started(process: psutil.Process) -> float:
 
 
 def was_short_of_memory(lease: Mapping[str, Any]) -> bool:
-    """Tell whether the kernel has killed for memory since the dead owner took the trial.
+    """Tell whether the kernel has killed processes for memory since the dead owner took the trial.
 
-    Known only where both are counted together: on one machine, since one boot, in one cgroup.
+    This is known only where both share a count: on one machine, since one boot, in one cgroup.
     """
     where_then, then = lease.get("memory_kills", ("", 0))
     where, now = memory_kills()
@@ -109,13 +110,13 @@ def was_short_of_memory(lease: Mapping[str, Any]) -> bool:
 
 
 def is_same_process(one: Lease, other: Lease) -> bool:
-    """Tell whether two leases are of the same process."""
+    """Tell whether two leases belong to the same process."""
     process = ("host", "pid", "pid_start")
     return bool(one and other and all(one.get(key) == other.get(key) for key in process))
 
 
 def is_same_owner(one: Lease, other: Lease) -> bool:
-    """Tell whether two leases are of the same claim: process and time."""
+    """Tell whether two leases belong to the same claim: process and time."""
     return bool(
         one and other and is_same_process(one, other) and one.get("since") == other.get("since")
     )
@@ -125,7 +126,7 @@ def swap(storage: optuna.storages.RDBStorage, trial_id: int, old: Lease, new: Le
     """Replace the lease `old` by `new` in one atomic statement.
 
     Returns:
-        Whether it was still `old`, hence whether the trial is now the caller's.
+        Whether it was still `old`, and so whether the trial is now the caller's.
     """
     statement = (
         sqlalchemy.update(_attributes)
@@ -142,18 +143,18 @@ class Heartbeat:
     """Renews the lease of a running trial from a thread, until it is stopped or lost.
 
     Args:
-        storage: Of the study.
+        storage: Storage of the study.
         trial_id: Optuna's id of the trial.
-        lease: As it stands in the storage.
+        lease: The lease as it stands in the storage.
     """
 
     def __init__(
         self, storage: optuna.storages.RDBStorage, trial_id: int, lease: dict[str, Any]
     ) -> None:
         self.is_lost = False
-        """Another process has taken the trial: this one was silent for too long."""
+        """Whether another process has taken the trial, because this one was silent for too long."""
         self.progress: tuple[int, int, int] | None = None
-        """Epoch, batch and batches per epoch, for whoever watches."""
+        """Epoch, batch and batches per epoch, for observers."""
         self._storage, self._trial_id, self._lease = storage, trial_id, lease
         _renewed.add(lease["since"])
         self._stopped = threading.Event()
@@ -175,7 +176,7 @@ class Heartbeat:
                     # Perhaps an earlier renewal arrived, but its answer was lost on the way.
                     renewed = self._storage.get_trial(self._trial_id).user_attrs[ATTRIBUTE]
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
-                continue  # locked or away for a moment: the next beat tries again
+                continue  # locked or unreachable for now: the next beat tries again
             self.is_lost = not is_same_owner(renewed, self._lease)
             if self.is_lost:
                 return

@@ -1,9 +1,9 @@
-"""Proposals near the best trials: a few parameters change, a little.
+"""Proposals near the best trials: a few parameters change a little.
 
-After PriorBand (Mallik et al., NeurIPS 2023, https://arxiv.org/abs/2306.12370), which mutates its
-incumbent so. A search of fifty trials over twenty parameters is too short to learn where each of
-them belongs; it is long enough to walk there from points that are known to be good. What this
-brings on real trainings is in docs/decisions/first-points.md.
+This follows PriorBand (Mallik et al., NeurIPS 2023, https://arxiv.org/abs/2306.12370), which
+mutates its incumbent in the same way. A search of fifty trials over twenty parameters is too short
+to learn where each of them belongs; it is long enough to get there from points that are known to be
+good. docs/decisions/first-points.md shows what this gains in real training.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 _CHANGED = 0.25
-"""Share of a parent's parameters that are drawn anew; at least one changes."""
+"""Share of a parent's parameters that are mutated; at least one changes."""
 
 _DEVIATION = 0.2
-"""Of what is drawn from the parent's value, as a share of the range (of its logarithm's)."""
+"""Standard deviation around the parent's value, as a share of the range (of its logarithm's)."""
 
 _WEIGHTS = (1.0, 0.5, 0.25)
-"""How likely the best trials are to be the parent, best first."""
+"""Relative probabilities of the best trials to be the parent, best first."""
 
 _MOST_DRAWS = 1000
-"""Until a value is taken to be the only one: floats cannot tell neighbours of 2^60 apart."""
+"""Draws until a value is taken to be the only one: floats cannot tell neighbours of 2^60 apart."""
 
 _RANDOM = 0.1
-"""Share of trials without a parent: what is far from the best stays within reach."""
+"""Share of trials without a parent, so that points far from the best stay within reach."""
 
 
 class MutationSampler(BaseSampler):
-    """Mutates one of the best trials; for one trial.
+    """Proposes one trial by mutating one of the best.
 
     Args:
-        seed: Of this trial.
-        n_random: Trials, counted from the study's first, that have no parent.
+        seed: Seed of this trial.
+        n_random: Number of trials at the start of the study that have no parent.
     """
 
     def __init__(self, seed: int, *, n_random: int = 0) -> None:
@@ -58,7 +58,7 @@ class MutationSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Choose the parent, and what of it changes; parameters are asked for one by one."""
+        """Choose the parent and what to change in it; parameters are sampled one by one."""
         if trial.number >= self._n_random and self._rng.random() >= _RANDOM:
             parent = self._chosen(study)
             if parent:
@@ -69,7 +69,7 @@ class MutationSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing."""
+        """Return nothing; all parameters are sampled independently."""
         return {}
 
     def sample_independent(
@@ -79,7 +79,7 @@ class MutationSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """The parent's value or one near it; any value where there is no parent to follow."""
+        """Return the parent's value or one near it; any value if there is no parent to follow."""
         if param_name not in self._parent:
             return self._random.sample_independent(study, trial, param_name, param_distribution)
         value = _allowed(self._parent[param_name], param_distribution)
@@ -88,7 +88,7 @@ class MutationSampler(BaseSampler):
         return _mutated(value, param_distribution, self._rng)
 
     def _chosen(self, study: optuna.Study) -> FrozenTrial | None:
-        """One of the best; of those that are running as long as none has a score."""
+        """Choose one of the best trials, or of the running ones as long as none has a score."""
         begun = [t for t in study.get_trials(deepcopy=False) if t.params]
         scored = [t for t in begun if t.state == TrialState.COMPLETE]
         scored.sort(
@@ -101,9 +101,9 @@ class MutationSampler(BaseSampler):
         return best[self._rng.choice(len(best), p=weights / weights.sum())]
 
     def _some(self, spreads: Mapping[str, BaseDistribution]) -> Sequence[str]:
-        """Choose what to mutate.
+        """Choose which parameters to mutate.
 
-        A choice of n is chosen as often as drawing it anew would change it: 1/n less often.
+        A choice of n is mutated as often as drawing it again would change it: 1/n less often.
         """
         names = [name for name, spread in sorted(spreads.items()) if not spread.single()]
         others = {
@@ -116,12 +116,12 @@ class MutationSampler(BaseSampler):
 
 
 def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> Any:
-    """Another value: of choices any other, of a range a normal around `value`, cut off at its ends.
+    """Draw another value: any other choice, or in a range from a truncated normal around `value`.
 
     Args:
-        value: One that `spread` allows.
-        spread: What may be drawn; where that is `value` alone, it stays.
-        rng: To draw with.
+        value: A value that `spread` allows.
+        spread: The distribution; if it allows only `value`, that is returned.
+        rng: Generator to draw with.
     """
     if spread.single():
         return value
@@ -130,7 +130,7 @@ def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> 
         return others[rng.integers(len(others))]
     assert isinstance(spread, (IntDistribution, FloatDistribution))  # there is no other kind
     scale, back = (math.log, math.exp) if spread.log else (float, float)
-    half = (spread.step or 0) / 2  # the ends of a range in steps are as likely as the rest
+    half = (spread.step or 0) / 2  # ends of a stepped range are as likely as the rest
     low, high = scale(spread.low - half), scale(spread.high + half)
     for _ in range(_MOST_DRAWS):
         drawn = rng.normal(scale(value), _DEVIATION * (high - low))
@@ -140,7 +140,7 @@ def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> 
 
 
 def _allowed(value: Any, spread: BaseDistribution) -> Any:
-    """The nearest value that is allowed: a foreign HyperModel may change a range by and by."""
+    """Return the nearest allowed value: a foreign HyperModel may change a range over time."""
     if isinstance(spread, CategoricalDistribution):
         return value
     assert isinstance(spread, (IntDistribution, FloatDistribution))

@@ -1,7 +1,7 @@
 """The queue of a study: hands out trials, within the budget, each to one process.
 
-The storage is the queue. A worker takes the first unfinished trial whose lease is free, one that
-was enqueued, given back, or left by a dead process, and else asks for a new one while the budget
+The storage is the queue. A worker takes the first unfinished trial whose lease is free (enqueued,
+given back, or left by a dead process); if there is none, it creates a new one while the budget
 lasts.
 """
 
@@ -21,19 +21,19 @@ from fer_search.study import leases
 from fer_search.study.trial import FINISHED, LET_IN, UNFINISHED, Seen, Trial, look
 
 FAILURES_IN_A_ROW = 5
-"""So many trials that failed one after the other stop a study."""
+"""Number of consecutive failed trials that stops a study."""
 MEMORY_KILLS = 1
-"""A trial whose worker the kernel killed for memory is tried again this often, in halves."""
+"""How often a trial is retried, in half batches, after the kernel killed its worker for memory."""
 
 
 class Queue:
     """Hands out the trials of a study.
 
     Args:
-        storage: Of the study.
-        study: As Optuna has it.
-        settings: Gives those of the study as they are now.
-        failures_since: Gives since when failures count, in seconds since 1970.
+        storage: Storage of the study.
+        study: Optuna's study.
+        settings: Returns the current settings of the study.
+        failures_since: Returns the time from which failures count, in seconds since 1970.
         is_late: Tells whether the study's time is up.
     """
 
@@ -55,7 +55,7 @@ class Queue:
             A running trial of this process, or None when the budget is spent or the time is up.
 
         Raises:
-            StudyStopped: After `FAILURES_IN_A_ROW` since a search opened this study.
+            StudyStopped: After `FAILURES_IN_A_ROW` failures since a search opened this study.
         """
         while True:
             budget, seen = self._settings().trials, look(self._study)
@@ -72,15 +72,15 @@ class Queue:
                     if self._fits(taken, budget):
                         return taken
                     taken.give_back()
-                except BaseException:  # whoever tries again finds it free
+                except BaseException:  # so that the next attempt finds it free
                     taken.let_go()
                     raise
-                time.sleep(random.random())  # so that two who make way do not meet for ever
+                time.sleep(random.random())  # so that two that give way do not collide forever
             else:
                 time.sleep(1)
 
     def take_number(self, number: int) -> Trial | None:
-        """Take one trial that has been trained, if it is unfinished and free, only to end it."""
+        """Take a trial that has been trained, if it is unfinished and free, only to end it."""
         seen = look(self._study)[number]
         return self._seize(seen.trial, to_train=False) if _is_free(seen) else None
 
@@ -106,12 +106,12 @@ class Queue:
                 yield trial
 
     def _seize(self, trial: FrozenTrial, *, to_train: bool = True) -> Trial | None:
-        """Make a free unfinished trial this process's own, unless another was faster."""
+        """Take a free unfinished trial for this process, unless another process was faster."""
         old, new = trial.user_attrs.get(leases.ATTRIBUTE), leases.mine()
         if not leases.swap(self._storage, trial._trial_id, old, new):
             return None
         trial = self._storage.get_trial(trial._trial_id)
-        if trial.state.is_finished():  # its owner told its end, and ended, since it was looked at
+        if trial.state.is_finished():  # its owner ended it, and exited, since it was read
             return None
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
@@ -128,9 +128,9 @@ class Queue:
     def _fits(self, trial: Trial, budget: int) -> bool:
         """Tell whether the budget has room for `trial`; of several for one place at most one fits.
 
-        Those taken before come first. But a lease may become visible long after the time that it
-        bears, when others have been let in already. So whoever is let in says so, and looks again:
-        who says it last sees all the others.
+        Trials taken earlier come first. But a lease may become visible long after its timestamp,
+        when others have already been let in. So a trial that is let in is marked, and checked
+        again: the last one to be marked sees all the others.
         """
         if self._ahead(trial) >= budget:
             return False
@@ -151,7 +151,7 @@ class Queue:
         return sum(map(is_ahead, look(self._study)))
 
     def _ask(self) -> Trial:
-        """Create a trial that is under lease from its birth."""
+        """Create a trial that is under lease from the start."""
         lease = leases.mine()
         born = optuna.trial.create_trial(
             state=TrialState.RUNNING, user_attrs={leases.ATTRIBUTE: lease}
@@ -176,5 +176,5 @@ class Queue:
 
 
 def _is_free(seen: Seen) -> bool:
-    """Tell whether a trial waits, or was left by a dead process."""
+    """Tell whether a trial is waiting or was left by a dead process."""
     return seen.trial.state in UNFINISHED and not seen.is_held

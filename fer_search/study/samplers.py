@@ -1,8 +1,8 @@
-"""Who proposes parameters and who stops weak trials: two tables, and the seed of a trial.
+"""Samplers, which propose parameters, pruners, which stop weak trials, and the seed of a trial.
 
-A seeded Optuna sampler starts its generator anew in every process, so a resumed study would propose
-what it has already tried. `PerTrialSampler` therefore makes a fresh sampler for each trial, seeded
-from the study's seed and the trial's number: proposals depend on what stands in the storage, the
+A seeded Optuna sampler restarts its generator in every process, so a resumed study would propose
+what it has already tried. `PerTrialSampler` therefore makes a new sampler for each trial, seeded
+from the study's seed and the trial's number: proposals depend on what is in the storage, the
 study's record and its trials, and on nothing else.
 """
 
@@ -58,7 +58,7 @@ def _random(seed: int, number: int) -> BaseSampler:
 def _qmc(seed: int, number: int) -> BaseSampler:
     """Sobol's sequence over the parameters of the first trial; others are drawn at random.
 
-    All trials go through one sequence, hence share the study's seed; the storage counts.
+    All trials go through one sequence, so they share the study's seed; the storage keeps count.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -74,7 +74,7 @@ def _gp(seed: int, number: int) -> BaseSampler:
     """Gaussian process over the parameters that all trials share; others are drawn at random.
 
     Raises:
-        ConfigError: If PyTorch, on which Optuna's process runs, is missing.
+        ConfigError: If PyTorch, which Optuna's Gaussian process needs, is missing.
     """
     check_extra("sampler=gp")
     with warnings.catch_warnings():
@@ -89,13 +89,13 @@ SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "qmc": _qmc,  # https://jmlr.org/papers/v13/bergstra12a.html, section 5
     "gp": _gp,  # https://arxiv.org/abs/1807.02811
 }
-"""Name -> sampler of one trial, from the study's seed and the trial's number."""
+"""Samplers of one trial by name, as functions of the study's seed and the trial's number."""
 
 _AFTER_GOOD_ONES: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "mutation": functools.partial(_mutation, n_random=0),
     "tpe": functools.partial(_tpe, n_random=2),
 }
-"""The same where known points are tried first: what is near them beats what is drawn at random."""
+"""The same for studies that try known points first: what is near them beats random points."""
 
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
     "asha": lambda epochs: SuccessiveHalvingPruner(  # https://arxiv.org/abs/1810.05934
@@ -107,18 +107,18 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=5, n_warmup_steps=min(2, epochs)),
     "none": lambda epochs: NopPruner(),
 }
-"""Name -> pruner from the most epochs a trial may train. Why asha, and halves:
-docs/decisions/pruner.md."""
+"""Pruners by name, as functions of the most epochs a trial may train. docs/decisions/pruner.md
+explains the choice of asha and of halves."""
 
 
 class PerTrialSampler(BaseSampler):
-    """A fresh sampler of one kind for each trial, seeded by the trial's number.
+    """Uses a new sampler of one kind for each trial, seeded by the trial's number.
 
     It is made with the trial, so a study can be read where the sampler's package is missing.
 
     Args:
         name: A key of `SAMPLERS`.
-        seed: Of the study.
+        seed: Seed of the study.
         after_good_ones: Whether the study begins with points that are known to be good.
     """
 
@@ -127,10 +127,10 @@ class PerTrialSampler(BaseSampler):
         if after_good_ones:
             self._make = _AFTER_GOOD_ONES.get(name, self._make)
         self._seed = seed
-        self._sampler: BaseSampler | None = None  # of the trial that is asked for last
+        self._sampler: BaseSampler | None = None  # of the latest trial
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Start anew for `trial`."""
+        """Make a new sampler for `trial`."""
         self._sampler = self._make(self._seed, trial.number)
         self._sampler.before_trial(study, trial)
 
@@ -179,16 +179,16 @@ class PerTrialSampler(BaseSampler):
 
 
 def _whole(study: optuna.Study, *, as_reached: bool) -> Any:
-    """The study as it is now, with all its trials, by their states or by what they have reached.
+    """Return the study as it is now, with all trials by their states or by what they have reached.
 
-    The pruner hyperband shows a sampler only the trials of one of its brackets: with a third of
+    The Hyperband pruner shows a sampler only the trials of one of its brackets: with a third of
     them each, no sampler gets far in a study of 50 trials.
     """
     return _Snapshot(getattr(study, "_study", study), as_reached=as_reached)
 
 
 class _Snapshot:
-    """A study as it is at one moment, for a sampler that would read all trials a dozen times."""
+    """A study at one moment, for a sampler that would otherwise read all trials a dozen times."""
 
     def __init__(self, study: optuna.Study, *, as_reached: bool) -> None:
         self._now, self._trials = study, study.get_trials(deepcopy=False)
@@ -205,7 +205,7 @@ class _Snapshot:
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        """The trials of that moment in these states; `use_cache` makes no difference."""
+        """Return the trials of that moment in these states; `use_cache` makes no difference."""
         chosen = [trial for trial in self._trials if states is None or trial.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
@@ -213,10 +213,10 @@ class _Snapshot:
 
 
 def _so_far(trial: FrozenTrial) -> FrozenTrial:
-    """A trial as if it had ended with the best that it has reached.
+    """Return a trial as if it had completed with the best value that it has reached.
 
-    TPE leaves running trials out, and puts any completed one before all that were pruned.
-    With several workers it would stay near the trials that end first, which are the weakest; see
+    TPE ignores running trials and ranks every completed trial above all pruned ones. With several
+    workers it would stay near the trials that end first, which are the weakest; see
     docs/decisions/first-points.md.
     """
     if trial.state not in (TrialState.RUNNING, TrialState.PRUNED) or not trial.intermediate_values:

@@ -2,7 +2,7 @@
 
 `suggest` reads an `hp` (KerasTuner's own, or ours that Optuna answers) and returns a `TrialConfig`.
 Ranges follow published recipes for FER2013 and our own runs; a parameter that only makes sense
-under one optimizer or backbone lives in that branch, under a name of its own, so that it is sampled
+for one optimizer or backbone lives in that branch, under a name of its own, so that it is sampled
 jointly within the branch and never crosses into another.
 """
 
@@ -28,9 +28,9 @@ _MILD: dict[str, Any] = {
     "contrast": 0.0,
     "erasing": 0.0,
 }
-"""Little regularisation: some of the first trials shall learn in short searches too."""
+"""Little regularisation, so that some of the first trials learn in short searches too."""
 _FEW_EPOCHS = 10
-"""With fewer, points with little regularisation come first."""
+"""In searches with fewer epochs, points with little regularisation come first."""
 
 KNOWN_GOOD: tuple[dict[str, Any], ...] = (
     {
@@ -61,23 +61,23 @@ KNOWN_GOOD: tuple[dict[str, Any], ...] = (
     {"backbone": "resnet50", "optimizer": "adamw", "adamw_learning_rate": 1e-4},
     {"backbone": "resnet50", "optimizer": "sgd", "sgd_learning_rate": 1e-2},
 )
-"""Points to try first; what they leave open takes the default. VGG16 is fine-tuned whole: with
-averaged weights and much regularisation (but no mixup, with which it stood still for an epoch and
-was behind after four), and, for short searches, with little and a head ten times faster than the
-rest. ResNet50 follows the plain baseline of Dual-Domain Attention (AdamW at
-1e-4) and the common SGD recipe (Nesterov momentum at 0.01)."""
+"""Points to try first; parameters that they leave out take their defaults. All of VGG16 is
+fine-tuned: with averaged weights and much regularisation (but no mixup, with which it made no
+progress for an epoch and was behind after four), and, for short searches, with little
+regularisation and a head ten times as fast as the rest. ResNet50 follows the plain baseline of
+Dual-Domain Attention (AdamW at 1e-4) and the common SGD recipe (Nesterov momentum at 0.01)."""
 
 
 def suggest(hp: keras_tuner.HyperParameters, *, search: SearchConfig, seed: int) -> TrialConfig:
-    """Read a trial from `hp`.
+    """Suggest a trial with values from `hp`.
 
     Args:
-        hp: Where values come from; every parameter is registered there, active or not.
-        search: What may be sampled; `image_sizes` must be resolved, not `auto`.
-        seed: Of this trial, for `TrialConfig.seed`.
+        hp: Source of the values; every parameter is registered there, active or not.
+        search: Settings that define the space; `image_sizes` must be resolved, not `auto`.
+        seed: Seed of this trial, for `TrialConfig.seed`.
 
     Returns:
-        A valid trial. Parameters that the search leaves no choice about are not asked for.
+        A valid trial. Parameters for which the search leaves no choice are not asked for.
     """
     backbone = hp.Choice("backbone", list(search.backbones))
     pretrained = search.weights != "none"
@@ -127,14 +127,14 @@ def suggest(hp: keras_tuner.HyperParameters, *, search: SearchConfig, seed: int)
 
 
 def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
-    """Walk through the space without a trial.
+    """Declare the whole space without a trial.
 
     Args:
         search: As for `suggest`.
-        point: Values to take where given; elsewhere the defaults.
+        point: Values of some parameters; the others take their defaults.
 
     Returns:
-        `keras_tuner.HyperParameters` that hold the whole space and the active values.
+        `keras_tuner.HyperParameters` with the whole space and the active values.
     """
     hp = keras_tuner.HyperParameters()
     hp.values = dict(point or {})
@@ -148,7 +148,7 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
 
 
 def known_good(search: SearchConfig) -> list[dict[str, Any]]:
-    """The points of `KNOWN_GOOD` that this search may sample, completed by defaults.
+    """Return the points of `KNOWN_GOOD` that this search may sample, completed with defaults.
 
     Those that suit its number of epochs come first.
     """
@@ -163,7 +163,7 @@ def known_good(search: SearchConfig) -> list[dict[str, Any]]:
 
 
 def settled(search: SearchConfig) -> dict[str, Any]:
-    """Parameters that this search leaves no choice about, with their only values."""
+    """Return the parameters for which this search leaves no choice, with their only values."""
     hp = declare(search)
     names = {parameter.name for parameter in hp.space if len(set(parameter.values)) == 1}
     return {name: value for name, value in hp.values.items() if name in names}
@@ -185,7 +185,7 @@ def _batch_norm(hp: keras_tuner.HyperParameters, backbone: str, pretrained: bool
 
 
 def _pooling(hp: keras_tuner.HyperParameters, backbone: str, sizes: Iterable[Any]) -> Any:
-    """Of one pixel all poolings are the same."""
+    """On a map of one pixel all poolings are the same."""
     known = BACKBONES[backbone]
     if len(known.poolings) == 1 or max(sizes) < known.one_pixel_below:
         return known.poolings[0]
@@ -206,7 +206,7 @@ def _backbone_rate(hp: keras_tuner.HyperParameters, pretrained: bool) -> Any:
 
 
 def _ema_decay(hp: keras_tuner.HyperParameters, backbones: list[str]) -> Any:
-    """Not with BatchNormalization, whose statistics are those of the weights as they are."""
+    """Not with BatchNormalization, whose statistics would not fit averaged weights."""
     if not backbones:
         return 0.0
     with hp.conditional_scope("backbone", backbones):

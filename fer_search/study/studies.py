@@ -1,6 +1,6 @@
-"""Studies in Optuna's storage: open the storage, find a study there, make a new one.
+"""Studies in Optuna's storage: open the storage, find a study there, create a new one.
 
-What a study is and does stands in `study.py`.
+`study.py` defines what a study is and does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fer_search.study.space import declare, known_good
 from fer_search.study.study import RECORD, Study
 
 KNOWN = "known-good"
-"""Where the points of `space.KNOWN_GOOD` come from."""
+"""Origin of the points of `space.KNOWN_GOOD`."""
 Points = Sequence[tuple[str, Mapping[str, Any]]]
-"""Points to try first, each after a word on where it comes from."""
+"""Points to try first, each preceded by its origin."""
 
 _MAKING_SECONDS = 10.0
-"""So long another search may take from making a study to writing down what it is."""
+"""How long another search may take from creating a study to writing its record."""
 
 RDBStorage = optuna.storages.RDBStorage
 
@@ -32,10 +32,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Open the database that holds studies, making its tables if it is new.
+    """Open the database that holds studies, creating its tables if it is new.
 
     Raises:
-        StoreError: If it cannot be reached, written, or is of another Optuna version.
+        StoreError: If it cannot be reached or written, or is of another Optuna version.
     """
     is_sqlite = url.startswith("sqlite")
     options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
@@ -53,7 +53,7 @@ def find_study(storage: RDBStorage, name: str) -> Study | None:
     """Open the study called `name`, or return None if there is none.
 
     Raises:
-        StoreError: If a study of this name exists that another program made.
+        StoreError: If another program made the study of this name.
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -69,16 +69,16 @@ def find_study(storage: RDBStorage, name: str) -> Study | None:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """Names of all studies in a storage."""
+    """List the names of all studies in a storage."""
     return optuna.get_all_study_names(storage)
 
 
 def existing_study(url: str, name: str) -> Study:
-    """Open a study that must be there.
+    """Open a study that must exist.
 
     Args:
-        url: Of the storage.
-        name: Of the study.
+        url: URL of the storage.
+        name: Name of the study.
 
     Raises:
         StoreError: If there is no such study in this storage, or another program made it.
@@ -102,16 +102,16 @@ def create_study(
     facts: Mapping[str, Any],
     first: Points = (),
 ) -> Study:
-    """Make a study and enqueue its first trials.
+    """Create a study and enqueue its first trials.
 
     Args:
-        storage: Where.
-        search: Its settings: a name, image sizes resolved; `sampler=auto` is resolved here.
-        facts: What must be the same on resume and what workers need: digests, the study run.
-        first: To try before the known-good points.
+        storage: Storage in which to create it.
+        search: Its settings, with a name and resolved image sizes; `sampler=auto` is resolved here.
+        facts: Facts that must be the same on resume or that workers need: digests, the study run.
+        first: Points to try before the known-good ones.
 
     Raises:
-        StoreError: If another search has made it.
+        StoreError: If another search has created it.
     """
     points = [*first, *((KNOWN, point) for point in known_good(search))]
     if search.sampler == AUTO:
@@ -135,10 +135,10 @@ def create_study(
 
 
 def _abandoned(storage: RDBStorage, name: str) -> optuna.Study:
-    """Load a study whose maker was killed before it wrote down what it is.
+    """Load a study whose creator was killed before it wrote the study's record.
 
     Raises:
-        StoreError: If its maker has done so.
+        StoreError: If the creator has written it.
     """
     study = optuna.load_study(study_name=name, storage=storage)
     until = time.monotonic() + _MAKING_SECONDS

@@ -1,6 +1,6 @@
 """One study: its settings, its trials, and what must not change.
 
-Trials are handed out by `queue.py`; what becomes of one is in `trial.py`.
+`queue.py` hands out the trials; `trial.py` handles a single one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fer_search.study.trial import FINISHED, ORIGIN, UNFINISHED, Seen, Trial, lo
 from fer_search.trials import TrialSummary
 
 RECORD = "fer_search"
-"""Attribute of Optuna's study that holds what is a fact of it; others' studies have none."""
+"""Attribute of Optuna's study that holds its facts; studies of other programs lack it."""
 
 
 class Study:
@@ -59,7 +59,7 @@ class Study:
         return SearchConfig(**self.facts["search"])
 
     def check_space(self) -> None:
-        """Refuse to go on in a space that is not the one this study began with.
+        """Check that the search space is the one this study began with.
 
         Raises:
             StoreError: If a range, a default or a condition has changed since.
@@ -71,18 +71,18 @@ class Study:
             )
 
     def resume(self, search: SearchConfig) -> None:
-        """Go on with these settings."""
+        """Continue with these settings."""
         self.change(search=search.to_params())
         self.enqueue_first()
 
     def enqueue_first(self) -> None:
-        """Enqueue the points to try first, but for those that a trial has."""
+        """Enqueue the points to try first, except those that a trial already has."""
         for origin, point in self.facts.get("first", ()):
             attributes = {leases.ATTRIBUTE: None, ORIGIN: origin}
             self._study.enqueue_trial(dict(point), user_attrs=attributes, skip_if_exists=True)
 
     def forgive(self) -> None:
-        """Let trials that failed until now count no more towards `FAILURES_IN_A_ROW`."""
+        """Stop counting trials that have failed until now towards `FAILURES_IN_A_ROW`."""
         self.change(opened=time.time())
 
     def change(self, **facts: Any) -> None:
@@ -102,12 +102,12 @@ class Study:
             A running trial of this process, or None when the budget is spent or the time is up.
 
         Raises:
-            StudyStopped: If trial after trial fails; see `queue.FAILURES_IN_A_ROW`.
+            StudyStopped: If too many trials fail in a row; see `queue.FAILURES_IN_A_ROW`.
         """
         return self._queue.take()
 
     def take_number(self, number: int) -> Trial | None:
-        """Take one trial that has been trained, if it is unfinished and free, only to end it."""
+        """Take a trial that has been trained, if it is unfinished and free, only to end it."""
         return self._queue.take_number(number)
 
     def release_dead(self) -> None:
@@ -115,9 +115,9 @@ class Study:
         self._queue.release_dead()
 
     def trials(self) -> list[TrialSummary]:
-        """What is known of every trial, in the order of their numbers.
+        """Summarise all trials, in the order of their numbers.
 
-        What a foreign HyperModel settles for all of them is missing if the HyperModel is gone.
+        Parameters for which a foreign HyperModel leaves no choice are missing if it is gone.
         """
         if self._settled is None:
             try:
@@ -127,11 +127,11 @@ class Study:
         return [_summary(seen, self._settled) for seen in look(self._study)]
 
     def importances(self) -> dict[str, float]:
-        """By how much the best trials differ from all in each parameter; see `importances_of`."""
+        """Compute by how much the best trials differ in each parameter; see `importances_of`."""
         return importances_of(self.ended())
 
     def ended(self) -> list[FrozenTrial]:
-        """The finished trials that have a value, as Optuna has them."""
+        """Return the finished trials that have a value, as Optuna's trials."""
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state in FINISHED and trial.values]
 
@@ -139,7 +139,7 @@ class Study:
         return float(self.facts.get("opened", 0.0))
 
     def is_late(self) -> bool:
-        """Tell whether the searches of this study have used its time, as of the last look."""
+        """Tell whether the searches of this study have used its time, as of the last `reload`."""
         return bool(0 < self.search.timeout <= self.facts.get("seconds_used", 0.0))
 
     def _settings_now(self) -> SearchConfig:

@@ -1,10 +1,10 @@
-"""One trial in the hands of this process: ask it for values, report its epochs, end it once.
+"""One trial held by this process: ask it for values, report its epochs, end it once.
 
     WAITING --take--> RUNNING --complete--> COMPLETE
        ^                 |------prune-----> PRUNED
        `---give_back-----'------fail------> FAIL
 
-`queue.py` hands trials out; nobody else tells Optuna how one ended.
+`queue.py` hands out trials; only this module tells Optuna how one ended.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 LET_IN = "let_in"
 """Trial attribute: `since` of the lease under which the budget had room for it."""
 ORIGIN = "origin"
-"""Trial attribute: where a first point comes from; what a sampler proposed has none."""
+"""Trial attribute: origin of a first point; trials that a sampler proposed have none."""
 PRUNED_AFTER = "pruned_after"
-"""Trial attribute: the epoch after which the pruner said no, which a restart must not forget."""
+"""Trial attribute: the epoch after which the pruner stopped it, remembered across restarts."""
 
 Answer = TypeVar("Answer")
 
@@ -41,14 +41,14 @@ Answer = TypeVar("Answer")
 class Trial:
     """A running trial that this process holds: suggest from it, report to it, end it once.
 
-    What is said after its end changes nothing.
+    Ending it again changes nothing.
 
     Args:
-        storage: Of the study.
-        study: As Optuna has it.
-        seed: Of the study.
-        trial_id: In the storage.
-        lease: Of this process on the trial.
+        storage: Storage of the study.
+        study: Optuna's study.
+        seed: Seed of the study.
+        trial_id: Optuna's id of the trial.
+        lease: This process's lease on the trial.
         is_new: Whether no process has held it before.
     """
 
@@ -76,16 +76,16 @@ class Trial:
         self._has_ended = False
         self.number: int = self._trial.number
         self.seed = trial_seed(seed, self.number)
-        """For everything random in this trial."""
+        """Seed of everything random in this trial."""
 
     def ask(self, read: Callable[[OptunaHyperParameters], Answer]) -> Answer:
-        """Let `read` ask for values; what was suggested before stays as it was.
+        """Let `read` ask for values; values that were suggested before stay as they were.
 
-        All values are written at once, when it returns or raises. What is asked of its argument
-        later is written at once, too, one by one.
+        All values are written together when it returns or raises. Values asked of its argument
+        later are written immediately, one by one.
 
         Returns:
-            What `read` gave.
+            What `read` returned.
         """
         storage = self._trial.storage
         self._trial.storage = cast(optuna.storages.BaseStorage, self._draft)
@@ -97,7 +97,7 @@ class Trial:
 
     @property
     def origin(self) -> str | None:
-        """Where its parameters began from, if no sampler proposed them."""
+        """Origin of its parameters, if no sampler proposed them."""
         return self._trial.user_attrs.get(ORIGIN)
 
     @property
@@ -107,7 +107,7 @@ class Trial:
 
     @property
     def memory_kills(self) -> int:
-        """How often its process was killed while the kernel killed processes for memory."""
+        """How often its process died while the kernel was killing processes for memory."""
         return int(self._trial.user_attrs.get("memory_kills", 0))
 
     @property
@@ -120,33 +120,33 @@ class Trial:
         self._trial.set_user_attr("run_id", run_id)
 
     def let_in(self) -> None:
-        """Say that the budget has room for this trial as it is held now."""
+        """Record that the budget has room for this trial under its current lease."""
         self._trial.set_user_attr(LET_IN, self.since)
 
     def progress(self, epoch: int, batch: int, n_batches: int) -> None:
-        """Tell watchers where training is; costs nothing, travels with the next beat."""
+        """Tell observers where training is; costs nothing, since the next beat carries it."""
         self._heartbeat.progress = (epoch, batch, n_batches)
 
     def check_lease(self) -> None:
-        """Leave the trial to another process if that has taken it.
+        """Check that no other process has taken the trial.
 
         Raises:
-            LeaseLost: If so.
+            LeaseLost: If one has.
         """
         if self._heartbeat.is_lost:
             raise leases.LeaseLost
 
     def report(self, epoch: EpochMetrics, *, is_last: bool = False) -> None:
-        """Report an epoch to the pruner; epochs reported before a restart are passed over.
+        """Report an epoch to the pruner; epochs reported before a restart are skipped.
 
         Args:
-            epoch: That has ended.
-            is_last: Whether none follows. Then nothing is left to be saved, and the trial, whose
-                best epoch may be an earlier one, completes. Others are measured against it all the
-                same: the pruner is asked.
+            epoch: Metrics of the epoch that has ended.
+            is_last: Whether no epoch follows. Pruning would then save nothing, so the trial, whose
+                best epoch may be an earlier one, completes. The pruner is still asked, so that
+                other trials are measured against it.
 
         Raises:
-            TrialPruned: If the pruner says so.
+            TrialPruned: If the pruner stops the trial.
             LeaseLost: If another process has taken this trial.
         """
         self.check_lease()
@@ -154,21 +154,21 @@ class Trial:
             self._trial.report(epoch.val_macro_f1, step=epoch.epoch)
             if self._trial.should_prune() and not is_last:
                 self._pruned_after = epoch.epoch
-        if epoch.epoch == self._pruned_after:  # halving would not say it again
+        if epoch.epoch == self._pruned_after:  # halving would not decide so again
             self._trial.set_user_attr(PRUNED_AFTER, epoch.epoch)
             raise TrialPruned(f"pruned after epoch {epoch.epoch}")
 
     def complete(self, result: TrialResult) -> None:
-        """End with the objective of `result`; its accuracy is kept beside it."""
+        """End the trial with the objective of `result`; its accuracy is kept as an attribute."""
         accuracy = result.validation.accuracy
         self._tell(TrialState.COMPLETE, result.objective, {"val_accuracy": accuracy})
 
     def prune(self) -> None:
-        """End by the pruner's verdict; Optuna keeps the last reported value."""
+        """End the trial as pruned; Optuna keeps the last reported value."""
         self._tell(TrialState.PRUNED)
 
     def fail(self, failure: TrialFailed) -> None:
-        """End without a value."""
+        """End the trial as failed, without a value."""
         why = {"failure.kind": failure.kind, "failure.message": failure.message}
         self._tell(TrialState.FAIL, attributes=why)
 
@@ -176,7 +176,7 @@ class Trial:
         """Return the trial to the queue: same number, same parameters, same run, any worker.
 
         Returns:
-            False if it has ended already or is another process's, and so stays as it is.
+            False if it has already ended or is another process's, and so stays as it is.
         """
         lease = self._stop_beating()
         if self._has_ended or lease is None:
@@ -185,13 +185,13 @@ class Trial:
         return leases.swap(self._storage, self._id, lease, None)
 
     def let_go(self) -> None:
-        """Stop renewing the lease, without a word to a storage that may be away."""
+        """Stop renewing the lease, without using the storage, which may be unreachable."""
         self._heartbeat.stop()
 
     def _stop_beating(self) -> dict[str, Any] | None:
         """Stop the heartbeat; return the lease, or None if another process has taken the trial.
 
-        May be tried again after an error: then the lease is as the first attempt left it.
+        May be called again after an error; the lease is then as the first attempt left it.
         """
         lease = self._heartbeat.stop()
         last = lease | {"beat": time.time(), "progress": None}
@@ -206,7 +206,7 @@ class Trial:
         value: float | None = None,
         attributes: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """End, unless this was said before; after an error it may be said again."""
+        """End the trial, unless it has ended; may be called again after an error."""
         if self._has_ended:
             return
         if self._stop_beating() is None:
@@ -219,7 +219,7 @@ class Trial:
 
 
 class Seen(NamedTuple):
-    """A trial as it was looked at."""
+    """A trial as it was when it was read."""
 
     trial: FrozenTrial
     is_held: bool
@@ -227,15 +227,15 @@ class Seen(NamedTuple):
 
 
 def look(study: optuna.Study) -> list[Seen]:
-    """Look at all trials of a study, in the order of their numbers."""
+    """Read all trials of a study, in the order of their numbers."""
     return [_seen(study, trial) for trial in study.get_trials(deepcopy=False)]
 
 
 def _seen(study: optuna.Study, trial: FrozenTrial) -> Seen:
-    """Look whether a live process holds a trial that was read a moment ago.
+    """Find out whether a live process holds a trial that was read a moment ago.
 
-    Its process may have ended it, and itself, since. So one whose process has gone is read again:
-    what is unfinished then is left for good.
+    Its process may have ended the trial and exited since. So a trial whose process is gone is read
+    again: if it is still unfinished then, it has been abandoned.
     """
     while trial.state in UNFINISHED and (lease := trial.user_attrs.get(leases.ATTRIBUTE)):
         if not leases.is_free(lease):

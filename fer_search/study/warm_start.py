@@ -1,7 +1,7 @@
-"""First points from an earlier study: what was best there, as far as this study's space has it.
+"""First points from an earlier study: the best ones there, as far as this study's space has them.
 
-What a search on fewer pictures, smaller ones or in fewer epochs has found out, `warm_start=STUDY`
-hands on to a larger one.
+`warm_start=STUDY` passes on to a larger search what one with fewer or smaller pictures or fewer
+epochs has found.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fer_search.study.study import Study
 from fer_search.trials import ranked
 
 N_POINTS = 4
-"""So many trials of the earlier study are tried again: fewer than failures stop a study, because
-those that are alike may all be too large for larger pictures."""
+"""Number of trials of the earlier study that are tried again: fewer than the failures that stop a
+study, because similar ones may all be too large for larger pictures."""
 _OF_THE_DATA = ("data", "seed", "faces", "votes")
 """Settings on which the choice of test pictures may depend."""
 
 
 def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
-    """The study that `search.warm_start` names, or None if it names none.
+    """Open the study that `search.warm_start` names; return None if it names none.
 
     Raises:
-        ConfigError: If it is not there, searched another HyperModel, or other data for certain.
+        ConfigError: If it does not exist, searched another HyperModel, or surely used other data.
         StoreError: If another program made it.
     """
     if search.warm_start == NONE:
@@ -54,24 +54,24 @@ def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
 
 
 def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Points:
-    """The best points of an earlier study, for `create_study`.
+    """Choose the best points of an earlier study, for `create_study`.
 
-    Trials count by their validation macro-F1: complete ones by the stored model's, pruned ones by
+    Trials are ranked by validation macro-F1: complete ones by the stored model's, pruned ones by
     their last epoch's. Parameters that the earlier study did not have, or whose value this one does
     not allow, take their defaults.
 
     Args:
-        earlier: What `earlier_study` gave.
+        earlier: The study that `earlier_study` returned.
         search: Settings of the new study; `image_sizes` must be resolved.
-        test_digest: Of the new study's test pictures.
+        test_digest: Digest of the new study's test pictures.
 
     Returns:
-        Where they come from, and the points, best first.
+        The points, best first, each preceded by its origin.
 
     Raises:
         ConfigError: If the earlier study was measured on other test pictures (its points might then
-            have been chosen on what is this study's test), has no trial that fits, or searched a
-            HyperModel whose space is another one by now.
+            have been chosen on this study's test set), has no trial that fits, or searched a
+            HyperModel whose space has changed since.
     """
     if earlier.facts["test_digest"] != test_digest:
         raise _other_test(earlier, search)
@@ -109,7 +109,7 @@ def _other_test(earlier: Study, search: SearchConfig) -> ConfigError:
 
 
 def _moved(point: Mapping[str, Any], search: SearchConfig) -> dict[str, Any]:
-    """A point of another study as this one can try it."""
+    """Adapt a point of another study to what this one can try."""
     known = {parameter.name: parameter for parameter in declare(search).space}
     allowed = {n: v for n, v in point.items() if n in known and _allows(known[n], v)}
     return dict(declare(search, allowed | settled(search)).values)

@@ -1,15 +1,15 @@
-"""The aliases of the registered model, which say what is in use and what may come.
+"""The aliases of the registered model, which say what is in use and what may be next.
 
-`challenger` is the best model of the newest study, `champion` the one that was promoted,
+`challenger` is the best model of the newest study, `champion` the one that was promoted, and
 `previous` the champion before it.
 
 A promotion is one write: the alias `champion`. Before it, the version is tagged with the champion
-that it replaces; `previous` always follows from that tag, so whoever comes after a kill, or after
-two promotions at once, can set it right (`repair`).
+that it replaces. `previous` always follows from that tag, so the next command after a kill, or
+after two promotions at once, can set it right (`repair`).
 
-MLflow cannot say "delete this version unless an alias points at it". So whoever deletes puts
-`registry.REMOVING` on the logged model first and then looks for aliases, and `set_champion` moves
-the alias first and then looks for that tag: at least one of the two sees the other.
+MLflow cannot "delete this version unless an alias points at it". So a deletion first puts
+`registry.REMOVING` on the logged model and then looks for aliases, while `set_champion` first moves
+the alias and then looks for that tag: at least one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fer_search.tracking import registry
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _REPLACED = "promotion.replaced"
-"""Tag of a version: the champion before it; empty if it was the first."""
+"""Tag of a version: number of the champion before it; empty if it was the first."""
 
 
 def set_challenger(client: MlflowClient, name: str, version: str) -> None:
@@ -35,15 +35,15 @@ def set_champion(client: MlflowClient, name: str, version: str, beaten: str | No
     """Make a version the champion, and the champion before it `previous`.
 
     Args:
-        client: Of the store.
-        name: In the registry.
-        version: Its number.
+        client: Client of the tracking store.
+        name: Name of the registered model.
+        version: Number of the version.
         beaten: Number of the champion that it was compared with, empty if there was none; None
-            replaces whichever is the champion.
+            replaces any champion.
 
     Raises:
-        StoreError: If another version has become the champion, or if the version is gone or being
-            deleted; the champion is the one before then.
+        StoreError: If another version has become the champion since, or if the version is gone or
+            being deleted; the champion then stays as it was.
     """
     before = registry.by_alias(client, name, CHAMPION)
     now = str(before.version) if before else ""
@@ -85,13 +85,13 @@ def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersi
 
 
 def restore(client: MlflowClient, name: str, version: str) -> None:
-    """Make a former champion the champion again; `previous` is the one that it had replaced."""
+    """Make a former champion the champion again, and the one that it had replaced `previous`."""
     _point(client, name, CHAMPION, version)
     repair(client, name)
 
 
 def repair(client: MlflowClient, name: str) -> None:
-    """Let `previous` point at the version that the champion replaced, if there is one."""
+    """Point `previous` at the version that the champion replaced, or remove it if there is none."""
     champion, now = (
         registry.by_alias(client, name, CHAMPION),
         registry.by_alias(client, name, PREVIOUS),
@@ -104,7 +104,7 @@ def repair(client: MlflowClient, name: str) -> None:
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Set an alias; where two make it at once, MLflow lets one fail, which tries again."""
+    """Set an alias; if two processes create it at once, MLflow fails one of them, which retries."""
     try:
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
@@ -112,7 +112,7 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
 
 
 def _is_set(client: MlflowClient, name: str, version: str, replaced: str) -> bool:
-    """Make a version the champion, and tell whether it will stay."""
+    """Make a version the champion, and tell whether it can stay so."""
     try:
         client.set_model_version_tag(name, version, _REPLACED, replaced)
         _point(client, name, CHAMPION, version)
@@ -126,7 +126,7 @@ def _is_set(client: MlflowClient, name: str, version: str, replaced: str) -> boo
 
 
 def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelVersion | None:
-    if _REPLACED not in champion.tags:  # made the champion by other hands
+    if _REPLACED not in champion.tags:  # made the champion by other means
         return registry.by_alias(client, name, PREVIOUS)
     number = champion.tags[_REPLACED]
     return registry.by_number(client, name, number) if number else None

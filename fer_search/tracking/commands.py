@@ -1,4 +1,4 @@
-"""The run that `mlflow run` opens for a command other than a search: named, tagged, explained."""
+"""Name, tag and describe the run that `mlflow run` opens for a command other than a search."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fer_search.tracking.logged_run import LoggedRun
 
 
 def record(client: MlflowClient, command: str, title: str, tags: Mapping[str, str]) -> None:
-    """Say on the run of a command what it did, or does; do nothing if there is no run.
+    """Record on a command's run what it did or is doing; do nothing if there is no run.
 
     Args:
-        client: Of the store.
-        command: Its name.
-        title: What the tracking UI shall call the run.
-        tags: More tags.
+        client: Client of the tracking store.
+        command: Name of the command.
+        title: Name of the run in the tracking UI.
+        tags: Further tags.
     """
     if store.has_run_to_adopt():
         run = LoggedRun(client, store.begin_run(client, title, {}))
@@ -26,13 +26,13 @@ def record(client: MlflowClient, command: str, title: str, tags: Mapping[str, st
 
 
 def explain(command: str, message: str) -> None:
-    """Say on the run of a command that was refused why; do nothing if there is no run.
+    """Record on a command's run why it was refused; do nothing if there is no run.
 
-    `mlflow run` itself ends the run as FAILED.
+    The run ends as FAILED, as `mlflow run` itself would end it.
 
     Args:
-        command: Its name.
-        message: What was said to the person.
+        command: Name of the command.
+        message: Message that the user was shown.
     """
     if store.has_run_to_adopt():
         client = store.connect()

@@ -1,9 +1,9 @@
-"""The models that trials left in MLflow: what they take and who needs them, and how one is deleted.
+"""The models that trials left in MLflow: their size, what needs them, and how to delete one.
 
-A deletion is five steps in this order: the mark `REMOVING`, the versions, the files, a note on the
-trial's run, the logged model itself. Versions are looked at anew before each step that cannot be
-taken back, so no file goes while a version needs it. A marked model is listed until the last step,
-so whoever comes after a kill goes on; see `docs/decisions/cleaning.md`.
+A deletion has five steps, in this order: set the mark `REMOVING`, delete the versions, delete the
+files, leave a note on the trial's run, delete the logged model itself. Versions are read again
+before each step that cannot be undone, so no file goes while a version needs it. A marked model is
+listed until the last step, so the next call after a kill goes on; see `docs/decisions/cleaning.md`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from fer_search.tracking.registry import REMOVING
 from fer_search.tracking.runs import PARENT
 
 MODEL_TAG = "fer.model_id"
-"""Tag of a trial run: the logged model that it gave."""
+"""Tag of a trial's run: the logged model that it produced."""
 REMOVED_TAG = "fer.model_removed"
-"""Tag of a trial run: when and why its model was deleted."""
+"""Tag of a trial's run: when and why its model was deleted."""
 
 
 def inventory(client: MlflowClient, study: str | None = None) -> list[StoredModel]:
-    """List the logged models of the store, those too that no search made.
+    """List the logged models of the store, including those that no search made.
 
     Args:
-        client: Of the store.
-        study: Name of a study, to list its models only.
+        client: Client of the tracking store.
+        study: Name of a study, to list only its models.
 
     Raises:
-        StoreError: If the study has none.
+        StoreError: If the study has no stored models.
     """
     experiments = [
         each.experiment_id
@@ -70,19 +70,19 @@ def inventory(client: MlflowClient, study: str | None = None) -> list[StoredMode
 
 
 def delete(client: MlflowClient, model: StoredModel, *, versions: bool, why: str) -> str:
-    """Delete a model that nothing needs; calling again after a kill ends what was begun.
+    """Delete a model that nothing needs; calling again after a kill finishes what was begun.
 
     Args:
-        client: Of the store.
-        model: Made by a trial.
+        client: Client of the tracking store.
+        model: A model that a trial made.
         versions: Whether its versions may be deleted, if no alias points at them.
-        why: For the record.
+        why: The reason, for the record.
 
     Returns:
-        What needs the model now, so that it was left as it is; empty if it is gone.
+        What needs the model now, so that it was kept; empty if it was deleted.
 
     Raises:
-        StoreError: If the store of its files does not delete them.
+        StoreError: If its files cannot be deleted.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     note = model.begun or f"{now}: {why}"
@@ -101,7 +101,7 @@ def delete(client: MlflowClient, model: StoredModel, *, versions: bool, why: str
 
 
 def is_listed(client: MlflowClient, model_id: str) -> bool:
-    """Tell whether the store has this logged model, not deleted."""
+    """Tell whether the store has this logged model and it is not deleted."""
     try:
         client.get_logged_model(model_id)
     except MlflowException as error:
@@ -112,7 +112,7 @@ def is_listed(client: MlflowClient, model_id: str) -> bool:
 
 
 def has_files(client: MlflowClient, model_id: str) -> bool:
-    """Tell whether a logged model is there, with files."""
+    """Tell whether a logged model exists and has files."""
     try:
         location = client.get_logged_model(model_id).artifact_location
         return bool(_repository(client, location).list_artifacts())
@@ -123,7 +123,7 @@ def has_files(client: MlflowClient, model_id: str) -> bool:
 
 
 def restore(client: MlflowClient, model: StoredModel) -> None:
-    """Take the mark off a model that stays."""
+    """Remove the mark from a model that stays."""
     client.delete_logged_model_tag(model.model_id, REMOVING)
 
 
@@ -168,12 +168,12 @@ def _stored(
 
 
 def _repository(client: MlflowClient, location: str) -> ArtifactRepository:
-    """MLflow's access to the files in a place, on this disk or elsewhere."""
+    """Open MLflow's access to the files at a location, on this disk or elsewhere."""
     return get_artifact_repository(location, tracking_uri=client.tracking_uri)
 
 
 def _size(repository: ArtifactRepository, folder: str | None = None) -> int:
-    """Bytes of all files."""
+    """Sum the bytes of all files."""
     return sum(
         _size(repository, file.path) if file.is_dir else file.file_size or 0
         for file in repository.list_artifacts(folder)
@@ -197,7 +197,7 @@ def _delete_files(client: MlflowClient, model: StoredModel) -> None:
 
 
 def _trials_and_studies(client: MlflowClient, experiments: list[str]) -> dict[str, Run]:
-    """Runs by their ids, deleted ones too."""
+    """Find the runs of trials and studies, deleted ones included, by their ids."""
     found = store.every(
         lambda token: client.search_runs(
             experiments, "tags.`optuna.study` LIKE '%'", ViewType.ALL, 1000, page_token=token

@@ -1,8 +1,8 @@
 """System metrics of a run: processor, memory, and the GPUs that this process may use.
 
-MLflow's own monitor logs every GPU of the machine into every run. With several workers that says
-nothing about a trial, so the handles are cut down to this process's GPUs. It also asks the store
-for the run before each sample, and once more at its end; here the context says how long it runs.
+MLflow's own monitor logs every GPU of the machine to every run. With several workers, that says
+nothing about a trial, so the handles are reduced to this process's GPUs. It also asks the store
+for the run after each sample, and once more at its end; here the context decides how long it runs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ INTERVAL_SECONDS = 10.0
 
 @contextlib.contextmanager
 def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
-    """Log system metrics into a run from a thread, as `system/…`, while the context lasts.
+    """Log system metrics to a run from a thread, as `system/…`, while the context lasts.
 
     Args:
-        run: Of a trial that is RUNNING.
+        run: Run of a trial that is RUNNING.
         gpus: The driver's indices of this process's GPUs.
     """
     monitor = patiently(
@@ -50,7 +50,7 @@ def system_metrics(run: TrialRun, gpus: Sequence[int]) -> Iterator[None]:
 
 class _Monitor(SystemMetricsMonitor):
     def monitor(self) -> None:
-        """Sample until `finish` is called; what the store does not take goes with later samples."""
+        """Sample until `finish` is called; samples the store rejects are sent with later ones."""
         is_over = False
         while not is_over:
             try:
@@ -60,7 +60,7 @@ class _Monitor(SystemMetricsMonitor):
                 if not is_over:
                     self.publish_metrics(self.aggregate_metrics())
             except Exception as error:
-                # No reason to end a trial, nor to hear no more of it.
+                # No reason to end a trial or to stop monitoring it.
                 log.warning("system metrics are late: %s", error)
                 self._logging_step += 1
                 for part in self.monitors:

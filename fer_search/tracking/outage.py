@@ -1,6 +1,6 @@
-"""A store that is away for a while, a restarted server or a locked database, is waited for.
+"""Wait for a store that is away for a while, such as a restarted server or a locked database.
 
-And a disk that is full is told from a bug.
+Also tell a full disk from a bug.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _AWAY = {
     "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "RetryError", "MaxRetryError",
     "RemoteDisconnected", "IncompleteRead",
 }  # fmt: skip
-"""Names of what the libraries under MLflow raise when nobody answers."""
+"""Names of the exceptions that the libraries under MLflow raise when nobody answers."""
 _LOCKED = (
     "locked", "busy", "connect", "closed", "shutting down", "starting up", "gone away",
     "deadlock", "lock wait", "eof detected",
 )  # fmt: skip
-"""Words of databases that will answer later; a full disk or a missing table will not."""
+"""Words in errors of databases that will answer later; a full disk or a missing table will not."""
 _REFUSED = ("authentication failed", "access denied", "does not exist", "pg_hba.conf")
-"""Words of databases that do answer: no."""
+"""Words in errors of databases that answered with a refusal."""
 
 _NO_ROOM = ("disk is full", "disk i/o error")
-"""Words of SQLite: the second ones for a quota or a limit, where it cannot tell more."""
+"""Words in errors of SQLite; the second is all that it can say of a quota or a size limit."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Result = TypeVar("Result")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether a store did not answer, rather than answer with a refusal."""
+    """Tell whether a store did not answer, as opposed to answering with a refusal."""
     return any(_says_so(each) for each in _chain(error))
 
 
@@ -56,18 +56,19 @@ def patiently(
     patience: float = PATIENCE_SECONDS,
     stop: threading.Event | None = None,
 ) -> Result:
-    """Call until the store answers, with growing pauses.
+    """Call a function until the store answers, with growing pauses.
 
     Args:
-        call: May be made again after an outage in its middle.
-        patience: Seconds after the first outage in which it is tried again.
-        stop: Once it is set, nothing is tried again.
+        call: The function; it may be called again after an outage halfway.
+        patience: Seconds after the first outage during which it is tried again.
+        stop: Event that ends the retries once it is set.
 
     Returns:
-        What the call gave.
+        What the function returned.
 
     Raises:
-        Exception: The last one, if the store stays away; at once if it is no outage.
+        Exception: The last one, if the store stays away or `stop` is set; at once if it is not an
+            outage.
     """
     stop, pause, since = stop or threading.Event(), _FIRST_PAUSE, None
     while True:
@@ -84,10 +85,10 @@ def patiently(
 
 
 def attempt(call: Callable[[], object]) -> None:
-    """Do what can be done on the way out, where no error may take the place of the one under way.
+    """Try something on the way out, where an error must not replace the one being raised.
 
     Args:
-        call: Tried once; what it could not do is logged, and left to the next start.
+        call: Function to call once; an error is logged, and the rest is left to the next start.
     """
     try:
         call()

@@ -1,7 +1,7 @@
-"""What a trial says on its way to MLflow: written in order, from a thread.
+"""What a trial writes to MLflow, queued and written in order by a thread.
 
-Training does not wait for the store. While it is away, what is to be written waits here; epochs
-carry the time at which they ended, so that nobody sees later that they came late.
+Training does not wait for the store. While the store is away, writes wait here; epochs carry the
+time at which they ended, so that a delay does not show later.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from fer_search.tracking.outage import PATIENCE_SECONDS, patiently
 from fer_search.tracking.runs import TrialRun
 
 Write = Callable[[], object]
-"""Writes something to the store; may be called again after an outage in its middle."""
+"""Writes something to the store; may be called again after an outage halfway."""
 
 
 _HURRY = 5.0
-"""Seconds that a process which is told to stop gives the store to take the last epochs."""
+"""Seconds that a process gives the store to take the last epochs when it is told to stop."""
 
 
 class Outbox:
     """Writes to the run of a trial; a context that ends when all is written, or in a hurry.
 
     Args:
-        run: Of the trial.
+        run: Run of the trial.
         patience: Seconds that the store may be away.
     """
 
@@ -57,10 +57,10 @@ class Outbox:
             self.close(seconds=_HURRY)
 
     def put(self, what: EpochMetrics | Write) -> None:
-        """Take an epoch, or a call that writes something else, after those before it.
+        """Queue an epoch, or a call that writes something else.
 
         Raises:
-            Exception: What the store answered to an earlier one, or that it stays away.
+            Exception: What the store answered to an earlier write, or that it stays away.
         """
         if self._error:
             raise self._error
@@ -70,11 +70,11 @@ class Outbox:
         """Wait until everything is written.
 
         Args:
-            seconds: To wait at most, for someone in a hurry; what is not written by then is
-                written when the trial goes on: parameters anew, epochs from the checkpoint.
+            seconds: Longest wait, for a caller in a hurry. What is not written by then is written
+                when the trial resumes: parameters again, epochs from the checkpoint.
 
         Raises:
-            Exception: What the store answered, or that it stays away; not to those in a hurry.
+            Exception: What the store answered, or that it stays away; never if `seconds` is given.
         """
         self._waiting.put(None)
         if seconds is None:
@@ -100,7 +100,7 @@ class Outbox:
                 return
 
     def _calls(self, waiting: Iterable[EpochMetrics | Write | None]) -> Iterator[Write]:
-        """What is to be called, in order; epochs that wait together go in one call."""
+        """Yield the calls to make, in order; epochs that wait together go in one call."""
         epochs: list[EpochMetrics] = []
         for what in (*waiting, None):
             if isinstance(what, EpochMetrics):

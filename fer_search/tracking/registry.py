@@ -1,4 +1,4 @@
-"""The model registry: versions of trials' models, found, made, described, deleted.
+"""The model registry: find, create, describe and delete versions of trials' models.
 
 The aliases that say which one is in use are in `aliases.py`.
 """
@@ -25,7 +25,7 @@ REMOVING = "fer.removing"
 """Tag of a logged model that is about to be deleted: when and why."""
 _STAGES_IN_USE = ("Staging", "Production")
 MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
-"""What MLflow answers if it has no such model, version or alias."""
+"""Error codes of MLflow if it has no such model, version or alias."""
 
 
 def register(
@@ -34,11 +34,11 @@ def register(
     """Make a logged model a version of the registered model `name`, unless it is one already.
 
     Args:
-        client: Of the store.
-        name: In the registry; made if it is new.
-        model_id: Of the logged model.
-        run_id: That trained it.
-        tags: Of the version.
+        client: Client of the tracking store.
+        name: Name of the registered model, which is created if it is new.
+        model_id: Id of the logged model.
+        run_id: Id of the run that trained it.
+        tags: Tags of the version.
 
     Returns:
         The number of the version.
@@ -103,13 +103,13 @@ def versions(client: MlflowClient, condition: str | None = None) -> list[Version
     """List the versions of all registered models, with the aliases that point at them.
 
     Args:
-        client: Of the store.
-        condition: Of MLflow's search; None for all.
+        client: Client of the tracking store.
+        condition: Filter for MLflow's search; None for all versions.
     """
     found = list(
         store.every(lambda token: client.search_model_versions(condition, page_token=token))
     )
-    aliases = {  # a search tells none
+    aliases = {  # a search returns none
         name: client.get_registered_model(name).aliases for name in {each.name for each in found}
     }
     return [_version(client, each, aliases[each.name]) for each in found]
@@ -121,7 +121,7 @@ def versions_of(client: MlflowClient, model_id: str, run_id: str) -> list[Versio
         f"source_path LIKE '%{model_id}%'",
         f"run_id = '{run_id}'",
         f"source_path LIKE 'runs:/{run_id}/%'",
-        "source_path LIKE 'models:/%/%'",  # other versions, whichever they load
+        "source_path LIKE 'models:/%/%'",  # other versions, whatever they load
     )
     found = {str(each): each for one in conditions for each in versions(client, one)}
     return [each for each in found.values() if each.loads(model_id, run_id)]
@@ -143,7 +143,7 @@ def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) 
 
 
 def describe(client: MlflowClient, name: str, version: str, description: str) -> None:
-    """Write on a version what people shall know about it, in Markdown."""
+    """Set the description of a version, in Markdown."""
     client.update_model_version(name, version, description)
 
 
@@ -163,7 +163,7 @@ def _version(client: MlflowClient, version: ModelVersion, aliases: Mapping[str, 
 
 
 def _location(client: MlflowClient, version: ModelVersion) -> str:
-    """Where the files of a version are that was made of another one (`models:/NAME/N`)."""
+    """Locate the files of a version made from another one (`models:/NAME/N`); else empty."""
     kind, _, address = str(version.source).partition(":/")
     if kind != "models" or "/" not in address:
         return ""

@@ -1,7 +1,7 @@
 """The run tree: one study run, and under it one run per trial.
 
-Nothing here knows Optuna: a trial's state arrives as a word. The one table that turns such a word
-into the status of a run is `STATUS`.
+Nothing here knows Optuna: a trial's state arrives as a string, and only the table `STATUS` turns
+it into the status of a run.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _STUDY, _NUMBER = "optuna.study", "optuna.trial_number"
 _STATE = "optuna.trial_state"
 _OPENINGS = "test_openings"
 _EPOCHS_AT_ONCE = 100
-"""MLflow takes 1,000 metrics in one call."""
+"""Epochs logged in one call, in which MLflow accepts 1,000 metrics."""
 
 
 class TrialRun(LoggedRun):
     """The run of one trial.
 
     Args:
-        client: Of the store that holds it.
-        run: As the store has it.
+        client: Client of the store that holds the run.
+        run: The run as the store has it.
         is_new: Whether nothing can have been logged to it yet.
     """
 
@@ -55,7 +55,7 @@ class TrialRun(LoggedRun):
         self._logged_epochs = max((metric.step for metric in logged), default=0)
 
     def log_epochs(self, epochs: Sequence[EpochMetrics]) -> None:
-        """Log epochs, in order; those that were logged before a restart stay as they were."""
+        """Log epochs in order; those logged before a restart stay as they were."""
         new = [epoch for epoch in epochs if epoch.epoch > self._logged_epochs]
         for start in range(0, len(new), _EPOCHS_AT_ONCE):
             some = new[start : start + _EPOCHS_AT_ONCE]
@@ -68,7 +68,7 @@ class TrialRun(LoggedRun):
             self._logged_epochs = some[-1].epoch
 
     def epochs(self) -> list[EpochMetrics]:
-        """Read back the epochs that were logged, in order; what is not known is NaN."""
+        """Read back the logged epochs in order; what is not known is NaN."""
         values: dict[int, dict[str, float]] = {}
         names = {field.name for field in dataclasses.fields(EpochMetrics)} - {"epoch", "ended_at"}
         for name in names:
@@ -78,7 +78,7 @@ class TrialRun(LoggedRun):
         return [EpochMetrics(epoch=epoch, **values[epoch]) for epoch in sorted(values)]
 
     def end_as(self, state: str, tags: Mapping[str, str] | None = None) -> None:
-        """End, or put back in the queue, as the trial's `state` (a key of `STATUS`) demands."""
+        """End the run, or set it back to waiting, by the trial's `state` (a key of `STATUS`)."""
         self.set_tags({_STATE: state} | dict(tags or {}))
         if STATUS[state] == "SCHEDULED":
             self.client.update_run(self.run_id, status="SCHEDULED")
@@ -87,11 +87,11 @@ class TrialRun(LoggedRun):
 
 
 class StudyRun(LoggedRun):
-    """The run of a study, under which its trial runs hang."""
+    """The run of a study, the parent of its trial runs."""
 
     @classmethod
     def of(cls, client: MlflowClient, study: str, run_id: str) -> Self:
-        """Open the run of a study that is there already.
+        """Open the run of an existing study.
 
         Raises:
             StoreError: If this store does not hold the run.
@@ -110,8 +110,8 @@ class StudyRun(LoggedRun):
 
         Args:
             study: Name of the study.
-            number: Of the trial.
-            run_id: Of the trial's run if it is known to have one.
+            number: Number of the trial.
+            run_id: Id of the trial's run, if it is known to have one.
             is_new: Whether the trial cannot have one, so that none needs to be looked for.
         """
         run = self.client.get_run(run_id) if run_id else None if is_new else self._find(number)
@@ -127,14 +127,14 @@ class StudyRun(LoggedRun):
         return trial_run
 
     def open_test(self, trial: int | str, why: str) -> int:
-        """Write down that the test pictures are about to be looked at, before anyone does.
+        """Record that the test set is about to be opened, before it is.
 
         Args:
-            trial: Number of the trial whose model will see them.
-            why: For the record.
+            trial: Number of the trial whose model will be evaluated on it.
+            why: The reason, for the record.
 
         Returns:
-            How often they have been opened in this study, with this time.
+            How often it has been opened in this study, including this time.
         """
         when = datetime.datetime.now(datetime.UTC).isoformat()
         opening = {"trial": int(trial), "at": when, "why": why}
@@ -146,27 +146,27 @@ class StudyRun(LoggedRun):
         return openings
 
     def openings(self) -> list[dict[str, Any]]:
-        """What `open_test` wrote down, in order: `trial`, `at` and `why`."""
+        """Read what `open_test` recorded, in order: `trial`, `at` and `why`."""
         names = [file.path for file in self.client.list_artifacts(self.run_id, _OPENINGS)]
         return [self.read_json(name) for name in sorted(names)]
 
     def existing(self, run_id: str) -> TrialRun:
-        """Address the run of a trial that has one."""
+        """Open the run of a trial that is known to have one."""
         return TrialRun(self.client, self.client.get_run(run_id))
 
     def completed(self) -> dict[int, dict[str, float]]:
-        """Metrics of the runs of completed trials, by the number of the trial."""
+        """Read the metrics of completed trials' runs, by number of the trial."""
         runs = self._children("attributes.status = 'FINISHED'")
         return {int(run.data.tags[_NUMBER]): dict(run.data.metrics) for run in runs}
 
     def repair(self, trials: Callable[[], Sequence[TrialSummary]]) -> list[str]:
-        """Give every trial run that is RUNNING but not trained the status that its trial has.
+        """Give every run that is RUNNING, but not being trained, the status of its trial.
 
-        One that a live worker still delivers gets it a little early; the worker gives it again.
+        A run that a live worker still delivers gets it a little early; the worker sets it again.
 
         Args:
-            trials: Gives the trials as they are now; RUNNING only where a live process trains. A
-                run whose trial is not among them is left alone.
+            trials: Returns the trials as they are now, RUNNING only while a live process trains
+                them. A run whose trial is not among them is left alone.
 
         Returns:
             Names of the repaired runs.
@@ -175,14 +175,14 @@ class StudyRun(LoggedRun):
         for run in self._children("attributes.status = 'RUNNING'"):
             number = run.data.tags.get(_NUMBER)
             now = (trial for trial in trials() if str(trial.number) == number)
-            trial = next(now, None)  # looked at now, for a worker may have taken it since
+            trial = next(now, None)  # looked up now: a worker may have taken it since
             if trial and trial.state != "RUNNING":
                 TrialRun(self.client, run).end_as(trial.state, trial.failure)
                 repaired.append(run.info.run_name)
         return repaired
 
     def _find(self, number: int) -> Run | None:
-        """A run that was made just before its process died is found by its tag."""
+        """Find a trial's run by its tag, even if its process died just after creating it."""
         return next(iter(self._children(f"tags.`{_NUMBER}` = '{number}'")), None)
 
     def _children(self, condition: str) -> list[Run]:
@@ -200,7 +200,7 @@ class StudyRun(LoggedRun):
 
 
 def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
-    """Find the study run above the run of a trial; None if either has been deleted."""
+    """Find the study run above a trial's run; None if either has been deleted."""
     if not store.holds(client, run_id):
         return None
     parent = client.get_run(run_id).data.tags.get(PARENT, "")
@@ -208,6 +208,6 @@ def study_run_of(client: MlflowClient, run_id: str) -> StudyRun | None:
 
 
 def place_of(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Say where the run of a trial belongs: `study` and `trial_number`."""
+    """Read where a trial's run belongs: `study` and `trial_number`."""
     tags = client.get_run(run_id).data.tags
     return {"study": tags[_STUDY], "trial_number": tags[_NUMBER]}

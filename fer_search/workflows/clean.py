@@ -1,7 +1,7 @@
-"""Cleaning: show what the stored models take, and delete those that nothing needs.
+"""Show how much space the stored models take, and delete those that nothing needs.
 
 `retention.plan` decides and `tracking.models` deletes, one model after the other, so that a call
-after a kill goes on where the one before was.
+after a kill goes on where the previous one stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fer_search.tracking.logged_run import LoggedRun
 
 
 def clean(config: CleanConfig, invocation: Invocation) -> None:
-    """Show what becomes of every stored model, and delete what goes if `config.apply` says so.
+    """Show what becomes of every stored model and, with `config.apply`, delete those that go.
 
     Raises:
         StoreError: If there is no such study, or files cannot be deleted.
@@ -54,7 +54,7 @@ def _show(verdicts: Sequence[Verdict]) -> None:
 def _say_what_next(
     verdicts: Sequence[Verdict], config: CleanConfig, invocation: Invocation
 ) -> None:
-    """Say how to delete what goes, and what could go besides."""
+    """Say how to delete what goes, and what else could go."""
     asked, default = config.to_params(), CleanConfig().to_params()
     given = {name: value for name, value in asked.items() if value != default[name]}
     going = doomed(verdicts)
@@ -72,11 +72,12 @@ def _say_what_next(
 def _carry_out(
     client: store.Client, run: LoggedRun, verdicts: Sequence[Verdict], config: CleanConfig
 ) -> None:
-    """Delete what goes, unregistered models first, and take back what was begun and stays.
+    """Delete what goes, unregistered models first, and unmark models that stay after all.
 
     Raises:
-        StoreError: If files cannot be deleted. The first one ends all, lest a store that deletes
-            nothing loses its versions; later ones do not keep others back.
+        StoreError: If files cannot be deleted. Before anything was deleted, this ends the command,
+            so that a store that deletes nothing keeps its versions; later, the others are still
+            deleted first.
     """
     for name in {v.name for each in verdicts for v in each.model.versions if v.is_ours}:
         aliases.repair(client, name)
@@ -114,7 +115,7 @@ def _carry_out(
 
 @contextlib.contextmanager
 def _run(client: store.Client, config: CleanConfig) -> Iterator[LoggedRun | None]:
-    """A run that records what is deleted; none for a dry run, unless `mlflow run` opened one."""
+    """Yield a run to record deletions; None for a dry run, unless `mlflow run` opened one."""
     if not (config.apply or store.has_run_to_adopt()):
         yield None
         return

@@ -1,4 +1,4 @@
-"""A promotion's evidence: the test pictures of a study, and models measured on them."""
+"""The evidence for a promotion: a study's test pictures, and models measured on them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Contestant:
     """A version of the registered model, with the study it comes from.
 
     Args:
-        client: Of the store.
-        version: As the registry has it.
+        client: Client of the tracking store.
+        version: The version as the registry has it.
     """
 
     client: Any
@@ -53,7 +53,7 @@ class Contestant:
         return model_id
 
     def check_files(self) -> None:
-        """Refuse a model that is not stored any more, before anything else is done with it.
+        """Refuse a model that is no longer stored, before anything else is done with it.
 
         Raises:
             PromotionRefused: If it has no files.
@@ -70,14 +70,14 @@ class Contestant:
 
     @property
     def run_id(self) -> str:
-        """Id of the trial's run, also if the version was registered by hand."""
+        """Id of the trial's run, even if the version was registered by hand."""
         return str(self.version.run_id or self.client.get_logged_model(self.model_id).source_run_id)
 
     def study_run(self) -> StudyRun:
-        """The run of the study that trained it.
+        """Find the run of the study that trained it.
 
         Raises:
-            StoreError: If the runs have been deleted or are no search's.
+            StoreError: If the runs have been deleted or were not made by a search.
         """
         found = study_run_of(self.client, self.run_id)
         if found is None:
@@ -89,10 +89,10 @@ class Contestant:
 
     @functools.cached_property
     def origin(self) -> Mapping[str, str]:
-        """Its tags; `study`, `trial_number`, `train_digest`, `test_digest` also from the runs.
+        """Its tags; `study`, `trial_number` and `DIGESTS` are read from the runs if missing.
 
         Raises:
-            StoreError: If the runs have been deleted or are no search's.
+            StoreError: If the runs have been deleted or were not made by a search.
         """
         known: dict[str, str] = dict(self.version.tags)
         if not {"study", "trial_number", *DIGESTS} <= known.keys():  # registered by hand
@@ -100,10 +100,10 @@ class Contestant:
         return known
 
     def splits(self) -> Splits:
-        """Make the splits of its study anew, from the study's `config.json`.
+        """Make the splits of its study again, from the study's `config.json`.
 
         Raises:
-            InputError: If the settings are gone, or the data cannot be had or are others.
+            InputError: If the settings are gone, or the data cannot be read or have changed.
         """
         settings = self.study_run().read_json("config.json")
         if settings is None:
@@ -120,15 +120,15 @@ class Contestant:
 
 
 def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[Split, list[str]]:
-    """Make the candidate's test pictures anew, and see that nobody was trained on them.
+    """Make the candidate's test pictures again, and check that the champion never trained on them.
 
-    A candidate was not, by its own digests.
+    Its own digests show that the candidate did not.
 
     Returns:
-        The pictures, and what has to be known beside the numbers.
+        The pictures, and notes that must accompany the scores.
 
     Raises:
-        PromotionRefused: If the pictures cannot be made anew, or the champion was trained on some.
+        PromotionRefused: If the pictures cannot be made again, or the champion was trained on some.
     """
     try:
         test = candidate.splits().test
@@ -168,11 +168,11 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
     """Evaluate models on the same pictures, and time them in turn.
 
     Args:
-        contestants: At least one.
-        test: The pictures.
+        contestants: The versions to measure, at least one.
+        test: The test pictures.
 
     Raises:
-        PromotionRefused: If a model cannot be loaded or does not fit.
+        PromotionRefused: If a model cannot be loaded or does not fit the pictures.
     """
     models, megabytes, evaluations = [], [], []
     for contestant in contestants:

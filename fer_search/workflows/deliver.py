@@ -1,9 +1,9 @@
-"""From the spool to Optuna, MLflow and the registry: the end of every completed trial.
+"""Deliver completed trials from the spool to Optuna, MLflow and the registry.
 
-Order: metrics -> tell Optuna -> figures, model, version -> the run ends -> the spool is emptied.
-The sampler waits for the first two, `announce`; nobody waits for the others, `deliver`, which
-`delivery_thread.py` does while the next trial trains. Each step can be repeated without doubling
-anything, so what was cut short is simply done again: by the worker that trained, or by the next
+Order: metrics -> tell Optuna -> figures, model, version -> end the run -> empty the spool. The
+sampler waits for the first two (`announce`); nothing waits for the rest (`deliver`), which
+`delivery_thread.py` does while the next trial trains. Each step can be repeated without duplicating
+anything, so what was cut short is simply done again, by the worker that trained or by the next
 start of the study.
 """
 
@@ -26,15 +26,15 @@ from fer_search.trials import ENDED
 
 
 def announce(spooled: Spooled, study_run: StudyRun, tell: Callable[[], None]) -> None:
-    """Log what a finished trial came to, and tell the sampler.
+    """Log the results of a finished trial, and tell the sampler.
 
     Args:
-        spooled: The trial.
-        study_run: Of its study.
+        spooled: The trial in the spool.
+        study_run: Run of its study.
         tell: Tells Optuna; called once the metrics are safe.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
-    run.log_epochs(result.epochs)  # unless they were
+    run.log_epochs(result.epochs)  # skips those already logged
     final = result.validation.metrics("val") | {
         "best_epoch": result.best_epoch,
         "train_seconds": result.train_seconds,
@@ -47,12 +47,12 @@ def announce(spooled: Spooled, study_run: StudyRun, tell: Callable[[], None]) ->
 
 
 def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
-    """Bring all else that an announced trial left in the spool to where it belongs.
+    """Deliver everything else that an announced trial left in the spool.
 
     Args:
-        spooled: The trial.
-        study: It belongs to.
-        study_run: Of the study.
+        spooled: The trial in the spool.
+        study: Its study.
+        study_run: Run of the study.
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
     title = f"Trial {spooled.number} on validation"
@@ -94,7 +94,7 @@ def deliver_left(study: Study, study_run: StudyRun) -> None:
 
 
 def _deliver_left(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
-    """Tell of a trial if nobody has, and deliver it; not what ended otherwise, or runs again."""
+    """Announce a trial if nobody has, and deliver it, unless it ended otherwise or runs again."""
     trial = study.take_number(spooled.number)
     if trial is None:
         known = study.trials()[spooled.number]
@@ -116,11 +116,11 @@ def register(study: Study, study_run: StudyRun, number: int, run_id: str, model_
     """Make the stored model of a trial a version in the registry, unless it is one already.
 
     Args:
-        study: The trial belongs to.
-        study_run: Of the study.
-        number: Of the trial.
-        run_id: Of the trial's run.
-        model_id: Of the logged model.
+        study: Study of the trial.
+        study_run: Run of the study.
+        number: Number of the trial.
+        run_id: Id of the trial's run.
+        model_id: Id of the logged model.
 
     Returns:
         The number of the version.
@@ -143,5 +143,5 @@ def register(study: Study, study_run: StudyRun, number: int, run_id: str, model_
 
 
 def _network(params: Mapping[str, str]) -> str:
-    """Name of the backbone, or of the HyperModel that built the network."""
+    """Get the name of the backbone, or of the HyperModel that built the network."""
     return params.get("hypermodel", params.get("backbone", "")).rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""The thread of a worker that delivers its finished trials, while the next one trains."""
+"""The thread of a worker that delivers its finished trials while the next one trains."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.deliver import deliver
 
 _HURRY = 5.0
-"""Seconds that a worker which is told to stop gives a delivery; the next start does the rest."""
+"""Seconds that a worker gives a delivery when told to stop; the next start does the rest."""
 
 
 class DeliveryThread:
     """Delivers the trials of a study, one at a time; a context that ends when all are delivered.
 
     Args:
-        study: Of the trials.
-        study_run: Of the study.
-        folder: Their spool.
+        study: Study of the trials.
+        study_run: Run of the study.
+        folder: Spool of the trials.
     """
 
     def __init__(self, study: Study, study_run: StudyRun, folder: Path) -> None:
@@ -35,10 +35,10 @@ class DeliveryThread:
         self._hurry = threading.Event()
 
     def send(self, spooled: Spooled) -> None:
-        """Deliver an announced trial as soon as the one before it has arrived.
+        """Deliver an announced trial as soon as the one before it is delivered.
 
         Raises:
-            Exception: As `wait`.
+            Exception: As in `wait`.
         """
         self.wait()
         self._thread = threading.Thread(
@@ -47,23 +47,23 @@ class DeliveryThread:
         self._thread.start()
 
     def heed(self) -> None:
-        """Heed a failure, if there was one, without waiting for what is under way.
+        """Raise or retry a failed delivery, without waiting for one under way.
 
         Raises:
-            Exception: As `wait`.
+            Exception: As in `wait`.
         """
         if self._failed is None:
             return
         (spooled, error), self._failed = self._failed, None
         if not (is_outage(error) or is_full(error)):
             raise error
-        self._deliver(spooled)  # the store was away, or full, then; perhaps it no longer is
+        self._deliver(spooled)  # the store was away or full, but may no longer be
 
     def wait(self) -> None:
-        """Wait until everything has arrived.
+        """Wait until everything is delivered.
 
         Raises:
-            Exception: What the store answered; or that it is away, or full, still.
+            Exception: What the store answered, or that it is still away or full.
         """
         if self._thread:
             self._thread.join()
@@ -95,5 +95,5 @@ class DeliveryThread:
     def _deliver(self, spooled: Spooled) -> None:
         give = functools.partial(deliver, spooled, self._study, self._study_run)
         with spool.lock_of(self._folder, spooled.number):
-            if spooled.folder.exists():  # else a search that tidied up was faster
+            if spooled.folder.exists():  # else a search has already delivered it
                 patiently(give, stop=self._hurry)

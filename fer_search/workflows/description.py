@@ -1,4 +1,4 @@
-"""The description of a study run in the MLflow UI: what came out, and how to go on, in Markdown."""
+"""The description of a study run in the MLflow UI: results and next steps, in Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fer_search.reporting.wording import value
 from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, complete, main_parameters
 
 _MOST = 5
-"""Trials in the table."""
+"""Maximum number of trials in the table."""
 
 
 def page(
@@ -21,9 +21,9 @@ def page(
 
     Args:
         trials: The trials so far.
-        experiment_id: Of the runs, for links.
-        commands: What a person may want next, to the command that does it.
-        score: A sentence on the test score, once test has been opened.
+        experiment_id: Id of the runs' experiment, for links.
+        commands: Commands that the reader may want next, by what they do.
+        score: A sentence on the test score, once the test set has been opened.
     """
     links = f"#/experiments/{experiment_id}/runs/{{run_id}}"
     ended = {state: sum(trial.state == state for trial in trials) for state in ENDED}

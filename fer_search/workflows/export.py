@@ -1,4 +1,4 @@
-"""Write a model of the registry in another format, and keep it only if it answers the same."""
+"""Export a model of the registry to another format, and keep it only if it answers the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fer_search.tracking import commands, store
 from fer_search.tracking.runs import study_run_of
 
 _FACES = 256
-"""On how many faces the two are compared, at most."""
+"""Maximum number of faces on which the two are compared."""
 
 
 def export(config: ExportConfig) -> None:
@@ -81,7 +81,7 @@ def _converted(model: Any, kind: str, file: Path) -> formats.Run:
 
 
 def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
-    """Faces to compare on: what the model was validated on, or drawn ones if that is gone."""
+    """Get faces to compare on: the model's validation pictures, or drawn ones if they are gone."""
     study_run = study_run_of(client, run_id)
     settings = study_run.read_json("config.json") if study_run else None
     try:

@@ -27,19 +27,19 @@ from fer_search.workflows.deliver import register
 VERSION_TAG = "fer.best_version"
 """Tag of the study run: the registered version of the best trial's model."""
 _STORING_SECONDS = 120.0
-"""So long the model of a trial that a worker elsewhere has just completed may take to arrive."""
+"""How long the model of a trial that a worker elsewhere has just completed may take to arrive."""
 _SHORTLY = 10.0
 """The same if workers were told to stop."""
 
 
 def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool) -> str:
-    """Evaluate the trial that validation chose on test, and present the study.
+    """Evaluate the trial chosen by validation on the test set, and present the study.
 
     Returns:
         A sentence on the test score.
 
     Raises:
-        StudyStopped: If no trial was completed, so that there is nothing to choose.
+        StudyStopped: If no trial was completed, or the model of the best one is not stored in time.
     """
     trials = study.trials()
     log_counts(study_run, trials)
@@ -64,7 +64,7 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
 
 
 def count(trials: Sequence[TrialSummary]) -> Counter[str]:
-    """Number of trials that ended, by state."""
+    """Count the trials that ended, by state."""
     return Counter(trial.state for trial in trials if trial.state in ENDED)
 
 
@@ -73,7 +73,7 @@ def _counted(trials: Sequence[TrialSummary]) -> str:
 
 
 def log_counts(study_run: StudyRun, trials: Sequence[TrialSummary]) -> None:
-    """Log how far the study is, and its best value by the number of finished trials."""
+    """Log the study's progress and its best value, by the number of finished trials."""
     n = count(trials)
     step, now = n_finished(trials), time.time()
     values: dict[str, float] = {
@@ -97,10 +97,10 @@ def _pictures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
 
 
 def _delivered(study_run: StudyRun, best: TrialSummary, seconds: float) -> str:
-    """Wait for the model of the best trial, which a worker elsewhere may be storing; give its id.
+    """Wait for the model of the best trial, which another worker may be storing; return its id.
 
     Raises:
-        StudyStopped: If it does not come.
+        StudyStopped: If it does not arrive in time.
     """
     began, is_said = time.monotonic(), False
     while not (model_id := study_run.existing(str(best.run_id)).tags.get(MODEL_TAG)):
@@ -118,11 +118,11 @@ def _delivered(study_run: StudyRun, best: TrialSummary, seconds: float) -> str:
 
 
 def _register(study: Study, study_run: StudyRun, best: TrialSummary, model_id: str) -> None:
-    """Make the best model the challenger, unless it was before, or nothing shall be registered."""
+    """Make the best model the challenger, unless it was before, or nothing is to be registered."""
     if study.search.register_ == "none":
         return
     version = register(study, study_run, best.number, str(best.run_id), model_id)
-    if study_run.tags.get(VERSION_TAG) != version:  # else a later study may have one by now
+    if study_run.tags.get(VERSION_TAG) != version:  # else a later study may have set its own
         aliases.set_challenger(study_run.client, study.search.registered_model, version)
         study_run.set_tags({VERSION_TAG: version})
 
@@ -130,7 +130,7 @@ def _register(study: Study, study_run: StudyRun, best: TrialSummary, model_id: s
 def _score_once(
     study: Study, study_run: StudyRun, splits: Splits, best: TrialSummary, model_id: str
 ) -> None:
-    """Open test for the chosen trial; if it was opened for it before, its score stands."""
+    """Open the test set for the chosen trial; if that was done before, its score stands."""
     if study_run.tags.get("best_trial") == str(best.number):
         return
     openings = study_run.open_test(best.number, "chosen by validation")
@@ -165,7 +165,7 @@ def _log_test(
             "test_f1.png": trial_figures.per_emotion_f1(evaluation, title),
         }
     )
-    study_run.set_tags(  # last: they say that the score is in
+    study_run.set_tags(  # last: they say that the score is complete
         {"best_trial": best.number, "best_run": best.run_id}
     )
 

@@ -1,8 +1,8 @@
-"""A study's findings, out of Optuna's storage, MLflow's store and the data: read only.
+"""Read a study's findings from Optuna's storage, MLflow's store and the data; change nothing.
 
-Test is not opened: what the chosen model answered at its one opening is an artifact of the study
-run. What a store does not keep, because the study is still running or older than that, is left
-out, and the report says so.
+The test set is not opened: the chosen model's answers at its one opening are an artifact of the
+study run. What a store does not hold, because the study is still running or too old, is left out,
+and the report says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COMMIT = "mlflow.source.git.commit"
 
 
 def gather(study: Study, study_run: StudyRun) -> Findings:
-    """Read everything that a report says of a study."""
+    """Read everything that a report says about a study."""
     trials, tags = study.trials(), study_run.tags
     splits, no_pictures = _splits(study)
     return Findings(
@@ -59,13 +59,13 @@ def _curves(study_run: StudyRun, best: TrialSummary | None) -> list[EpochMetrics
 
 
 def _little(tags: Mapping[str, str]) -> dict[str, Any]:
-    """What the tags of a run tell that keeps no `environment.json`."""
+    """Collect what the tags tell of a run without an `environment.json`."""
     little = {name: tags[name] for name in _MACHINE if name in tags}
     return little | ({"commit": tags[_COMMIT]} if _COMMIT in tags else {})
 
 
 def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
-    """The stored answers on test, once the tag says that they are complete."""
+    """Read the stored answers on the test set, once the tag says that they are complete."""
     arrays = study_run.read_arrays("test_predictions.npz") if "best_trial" in tags else {}
     if f"{_VIEWS}1" not in arrays:
         return None
@@ -78,7 +78,7 @@ def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
 
 
 def _splits(study: Study) -> tuple[Splits | None, str]:
-    """The pictures of a study, or why they cannot be shown."""
+    """Get the pictures of a study, or the reason why they cannot be shown."""
     log.info("Looking for the pictures of study %s", study.name)
     try:
         splits = prepare(study.search)

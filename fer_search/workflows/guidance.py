@@ -1,4 +1,4 @@
-"""What a search tells a person: how the study begins, how it is resumed, and what may come next."""
+"""What a search tells its user: how the study begins, how to resume it, and what to do next."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DEFAULT_TRIALS = SearchConfig.model_fields["trials"].default
 def beginning(
     storage: RDBStorage, found: Study | None, settings: SearchConfig, asked: SearchConfig
 ) -> str:
-    """Whether a study is new, which a mistyped name is too; or how far it is.
+    """Say whether a study is new, as under a mistyped name, or how far it has come.
 
     Args:
-        storage: Which may hold studies of like names.
+        storage: Storage that may hold studies with similar names.
         found: The study, if it is not new.
-        settings: Its settings as they will be.
+        settings: The study's settings as they will be.
         asked: The request.
     """
     name = f"Study {settings.study}"
@@ -50,7 +50,7 @@ def beginning(
 
 
 def resume_command(study: Study, asked: SearchConfig, invocation: Invocation) -> str:
-    """The command that goes on with a study after a stop."""
+    """Spell the command that resumes a study after a stop."""
     return invocation.command(
         "search", **_address(study, asked, invocation), **_where(study.search)
     )
@@ -64,13 +64,13 @@ def what_next(
     *,
     timed_out: bool,
 ) -> dict[str, str]:
-    """What a person may want when a search has ended, to the command that does it.
+    """Give the commands that a user may want when a search has ended, by what they do.
 
     Args:
-        study: As it is now.
-        study_run: Of the study.
+        study: The study as it is now.
+        study_run: Run of the study.
         asked: The request.
-        invocation: Who asked.
+        invocation: How the command was started.
         timed_out: Whether the study's time ran out.
     """
     address = _address(study, asked, invocation)
@@ -89,22 +89,22 @@ def what_next(
 
 
 def as_much_again(study: Study, *, timed_out: bool) -> dict[str, Any]:
-    """What to ask for so that a study goes on."""
+    """Give the parameters with which a study would go on."""
     if timed_out:
         return {"timeout": 2 * math.ceil(study.facts["seconds_used"])}
     trials = 2 * max(study.search.trials, n_finished(study.trials()))
-    return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean as before
+    return {"trials": trials + (trials == _DEFAULT_TRIALS)}  # the default would mean "as stored"
 
 
 def _address(study: Study, asked: SearchConfig, invocation: Invocation) -> dict[str, str]:
-    """What finds a study again: its name, and its storage where that is not the default."""
+    """Give what identifies a study: its name, and its storage if that is not the default."""
     default = SearchConfig(data="synthetic").anchored(invocation.directory).storage
     storage = {} if asked.storage == default else {"storage": asked.storage}
     return {"study": study.name, **storage}
 
 
 def _where(search: SearchConfig) -> dict[str, str]:
-    """Where workers run, if it must be said again on resume."""
+    """Give the parameters for where workers run, if a resume must repeat them."""
     if search.launcher != RAY:
         return {}
     return {"launcher": search.launcher, "ray_address": search.ray_address}

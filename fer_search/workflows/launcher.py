@@ -15,22 +15,22 @@ from fer_search.workflows.standby import Standby
 from fer_search.workflows.worker_pool import WorkerPool
 
 Launcher = Callable[[WorkerConfig, Path], WorkerPool]
-"""Starts the workers of a study; what workers here print goes into that folder."""
+"""Starts the workers of a study; the output of workers on this machine goes into the folder."""
 
 
 def launcher_of(
     search: SearchConfig, client: store.Client, device: Device, standby: Standby
 ) -> Launcher:
-    """Find the launcher that a search asks for, and see that it can start something.
+    """Find the launcher that a search asks for, and check that it can start workers.
 
     Args:
-        search: Of which launcher, workers and the share of a GPU count.
-        client: Of the tracking store, which the workers shall use.
-        device: Of this machine.
-        standby: What can become the workers of this machine; what cannot is dismissed.
+        search: Settings, of which those on launcher, workers and the share of a GPU are used.
+        client: Client of the tracking store that the workers are to use.
+        device: Device of this machine.
+        standby: Processes that can become the local workers; those that cannot are dismissed.
 
     Raises:
-        InputError: If Ray is asked for, and cannot be imported, or there is no cluster.
+        InputError: If Ray is asked for but cannot be imported, or there is no cluster.
     """
     if search.launcher == RAY:
         return _on_ray(

@@ -1,4 +1,4 @@
-"""A worker as a process of this machine, with a GPU or a part of the processors of its own."""
+"""A worker as a process on this machine, with its share of the GPUs or processors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fer_search.workflows.standby import Share, Standby
 
 
 class LocalWorker:
-    """A worker on this machine, in a session of its own: Ctrl-C reaches it only as a request.
+    """A worker on this machine, in its own session: Ctrl-C reaches it only as a request.
 
     Args:
-        config: What it works on.
-        place: Its number among the workers of the search.
-        n: How many they are.
-        log: File to which it prints, after what is there.
-        standby: Has the process that becomes the worker, if one with its share is there.
+        config: The worker's parameters.
+        place: Number of the worker among those of the search.
+        n: Number of workers of the search.
+        log: File to which the output is appended.
+        standby: Holds the process that becomes the worker, if there is one with its share.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ def _start(options: Sequence[str], share: Share, log: Path) -> subprocess.Popen[
 
 
 def shares_to_expect(search: SearchConfig) -> list[Share]:
-    """The shares of the workers that a request will probably start on this machine.
+    """Predict the shares of the workers that a request will start on this machine.
 
     Args:
-        search: What was asked for. A study that goes on may have other workers, and Keras may not
-            see the GPUs that the driver does.
+        search: The request. A resumed study may have other workers, and Keras may not see the GPUs
+            that the driver sees.
 
     Returns:
-        None with Ray; else at least one, and no more than there are processors beside one for the
-        search.
+        Empty with Ray; otherwise at least one, and at most one for each processor but one, which
+        is left to the search.
     """
     if search.launcher == RAY:
         return []
@@ -87,15 +87,15 @@ def shares_to_expect(search: SearchConfig) -> list[Share]:
 
 
 def n_workers(search: SearchConfig, room: int) -> int:
-    """`workers` of a search, or for `auto` the room there is, at least one."""
+    """Resolve `workers` of a search; `auto` fills the room there is, with at least one."""
     return max(1, room) if search.workers == AUTO else int(search.workers)
 
 
 def share(place: int, n: int) -> Share:
-    """The environment of one of `n` workers that share this machine.
+    """Make the environment of one of `n` workers that share this machine.
 
-    A GPU for each in turn, so that several share one if they are more; without GPUs, a part of the
-    threads.
+    Workers take the GPUs in turn, so several share one if there are more workers than GPUs. Without
+    GPUs, each gets a part of the threads.
     """
     gpus = nvidia_gpus()
     if n > 1 and gpus:

@@ -1,4 +1,4 @@
-"""What a worker does for a trial: train our network, or one that a foreign HyperModel builds."""
+"""How a worker trains a trial: our network, or one that a foreign HyperModel builds."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ class Plan:
     """A trial before it is trained."""
 
     params: Mapping[str, Any]
-    """What is tried, by names as MLflow shows them; a foreign `fit` may add to it."""
+    """Hyperparameters, by their names in MLflow; a foreign `fit` may add to them."""
     train: Callable[..., Any]
-    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; also `parts`
-    if there is a checkpoint, which is then of a training in so many parts."""
+    """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; if there is a
+    checkpoint also `parts`, and only a checkpoint with at least as many parts is then used."""
     pictures: Callable[[Splits], dict[str, np.ndarray]]
-    """What the network sees, for a figure; nothing if that is not known."""
+    """What the network sees, for a figure; empty if that is not known."""
     patience: int = _PATIENCE
-    """Training ends after so many epochs without a better validation macro-F1."""
+    """Number of epochs without a better validation macro-F1 after which training ends."""
     checkpoint: Checkpoint | None = None
-    """Where training is kept between epochs; None for a foreign `fit`, which nobody can keep."""
+    """Where training is saved between epochs; None for a foreign `fit`, which cannot be saved."""
 
 
 def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
-    """Read what the study suggests.
+    """Plan a trial with the values that the study suggests.
 
     Args:
-        trial: Of which the values are asked.
-        search: Its study's settings.
+        trial: Trial that is asked for the values.
+        search: Settings of its study.
         checkpoint: File for `Plan.checkpoint`.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Say which emotions the faces in pictures show, with a model of the registry.
+"""Predict the emotions of the faces in pictures, with a model of the registry.
 
-Pictures in; a table, or annotated pictures and a table out. What cannot be read is a row with its
-`error`, and the others have their answers.
+Pictures go in; a table, or annotated pictures and a table, comes out. A picture that cannot be read
+becomes a row with its `error`; the others are answered as usual.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ COLUMNS = (
     "error",
 )  # fmt: skip
 _AT_ONCE = 32
-"""Pictures between two calls of the model."""
+"""Number of pictures in one call of the model."""
 
 
 @dataclasses.dataclass
 class _Photo:
-    """A picture of which something is to be said."""
+    """A picture and its regions, or why it cannot be read."""
 
     path: Path
     picture: Any = None
@@ -46,11 +46,11 @@ class _Photo:
 
 
 def predict(config: PredictionConfig) -> None:
-    """Write what a model sees in the pictures of `input` to `output`.
+    """Write a model's predictions for the pictures of `input` to `output`.
 
     Raises:
-        DataError: If `input` names no picture, or `output` is neither a table nor a folder, or can
-            not be written.
+        DataError: If `input` names no picture, or `output` is neither a table nor a folder, cannot
+            be written, or would overwrite what is read.
         StoreError: If there is no such model.
     """
     source, target = Path(config.input), Path(config.output)
@@ -83,7 +83,7 @@ def predict(config: PredictionConfig) -> None:
 def _seen(
     paths: Sequence[Path], model: Any, finder: FaceFinder, views: int, drawn: Mapping[Path, Path]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of some pictures, of which those in `drawn` are annotated, too."""
+    """Yield the rows of some pictures, and annotate those in `drawn`."""
     photos = [_opened(path, finder) for path in paths]
     answers = iter(_answers(photos, model, views))
     for photo in photos:
@@ -105,7 +105,7 @@ def _opened(path: Path, finder: FaceFinder) -> _Photo:
 
 
 def _answers(photos: Sequence[_Photo], model: Any, views: int) -> np.ndarray:
-    """Probabilities of all regions of all pictures in turn, shape (N, 7)."""
+    """Predict the probabilities of all regions of all pictures in turn, shape (N, 7)."""
     faces = [region.cut(photo.picture, model.size) for photo in photos for region in photo.regions]
     empty = np.empty((0, model.size, model.size), np.uint8)
     answers: np.ndarray = model.predict_images(np.stack(faces) if faces else empty, views)
@@ -115,7 +115,7 @@ def _answers(photos: Sequence[_Photo], model: Any, views: int) -> np.ndarray:
 def _row(
     photo: _Photo, region: Region | None = None, answer: np.ndarray | None = None
 ) -> dict[str, Any]:
-    path = os.fsencode(photo.path).decode("utf-8", "backslashreplace")  # names may be no text
+    path = os.fsencode(photo.path).decode("utf-8", "backslashreplace")  # it may not be valid text
     row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"path": path, "error": photo.error}
     if region is not None and answer is not None:
         row |= dataclasses.asdict(region)
@@ -125,7 +125,7 @@ def _row(
 
 
 def _names(paths: Iterable[Path], source: Path) -> dict[Path, Path]:
-    """Where annotated pictures go: as the originals lie in the source, each by a name of its own.
+    """Choose where annotated pictures go: laid out as in the source, each with a unique name.
 
     `a.jpg` becomes `a.jpg.png`, and `a.png` stays.
     """
@@ -156,7 +156,7 @@ def _check_no_overwriting(read: set[Path], written: set[Path]) -> None:
 
 
 def _save(picture: Any, file: Path) -> str | None:
-    """Store an annotated picture; what went wrong if it could not be."""
+    """Store an annotated picture; return what went wrong, or None."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         picture.save(file)

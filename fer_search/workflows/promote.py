@@ -1,8 +1,8 @@
 """Put a model into use: a version that passes the gate becomes the `champion`.
 
 Candidate and champion are evaluated on the same untouched test pictures, those of the candidate's
-study; `gate.decide` decides. The evidence is in a run of its own before the registry changes, and
-the registry changes by one write (see `tracking.registry`).
+study; `gate.decide` decides. The evidence is stored in its own run before the registry changes, and
+the registry changes by one write (see `tracking.aliases`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from fer_search.workflows.contest import Contestant, measure, test_pictures
 PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (
     "promoted", "refused", "would be promoted", "rolled back", "is the champion already",
 )  # fmt: skip
-"""What the tag `decision` of a promotion's run says."""
+"""Values of the tag `decision` of a promotion's run."""
 
 
 def promote(config: PromotionConfig) -> None:
-    """Make a version the champion, if the gate lets it pass.
+    """Make a version the champion, if it passes the gate.
 
     Raises:
-        StoreError: If the registry has no such model or version (any more), or nothing to go back
-            to.
+        StoreError: If the registry has no such model or version (any more), or nothing to roll
+            back to.
         PromotionRefused: If the gate says no, or the models cannot be compared.
     """
     client, name = store.connect(), config.registered_model
@@ -64,7 +64,7 @@ def promote(config: PromotionConfig) -> None:
             say(f"{name} {candidate} would become the champion; dry_run=true changed nothing.")
             return
         version = str(candidate.version.version)
-        registry.find(client, name, version)  # it may be deleted by now
+        registry.find(client, name, version)  # it may have been deleted since
         _describe(run, candidate, champion, decision)
         beaten = str(champion.version.version) if champion else ""
         aliases.set_champion(client, name, version, beaten)
@@ -153,7 +153,7 @@ def _log(
 
 
 def _page(measured: Mapping[str, Measured], decision: Decision) -> str:
-    """The description of the run: what was compared, and what the gate said, in Markdown."""
+    """Write the run's description in Markdown: what was compared, and what the gate said."""
     rows = {name: each.numbers() for name, each in measured.items()}
     keys = list(next(iter(rows.values())))
     lines = [
@@ -177,7 +177,7 @@ def _page(measured: Mapping[str, Measured], decision: Decision) -> str:
 def _describe(
     run: LoggedRun, candidate: Contestant, champion: Contestant | None, decision: Decision
 ) -> None:
-    """Say on the version why it may be the champion."""
+    """Record on the version why it may be the champion."""
     when, origin = _now(), candidate.origin
     against = f" against {champion}" if champion else ", as the first one"
     text = (
@@ -210,7 +210,7 @@ def _roll_back(client: store.Client, config: PromotionConfig) -> None:
 
 @contextlib.contextmanager
 def _run(client: store.Client, config: PromotionConfig, title: str) -> Iterator[LoggedRun]:
-    """A run for this promotion, adopted from `mlflow run` or new; ended whatever happens."""
+    """Yield a run for this promotion, adopted from `mlflow run` or new, and end it in any case."""
     run = LoggedRun(client, store.begin_run(client, title, config.to_params()))
     run.set_tags({"fer.command": "promote"})
     try:

@@ -1,8 +1,8 @@
 """A worker as a task of a Ray cluster: Ray finds it a machine, and another if that one is lost.
 
-The task starts the same command as everywhere and waits for it. Ray ships this package; data,
-pretrained weights and a folder for checkpoints are each node's own business, and storage and
-tracking store must be reachable from every node. https://docs.ray.io/en/latest/ray-core/tasks.html
+The task starts the same command as elsewhere and waits for it. Ray ships this package; data,
+pretrained weights and a folder for checkpoints are up to each node, and storage and tracking store
+must be reachable from every node. https://docs.ray.io/en/latest/ray-core/tasks.html
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fer_search.stops import stop_on_signals
 
 _STOP_SECONDS = 8.0
 _NODES_LOST = 3
-"""So often Ray itself starts a worker again on another node; then the pool does, and counts."""
+"""How often Ray itself restarts a worker on another node; then the pool does, and counts."""
 _KILLED = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
@@ -36,12 +36,12 @@ _KILLED = (
 
 
 class Cluster:
-    """A Ray cluster in which workers are started.
+    """A Ray cluster on which workers are started.
 
     Args:
-        address: As `ray.init` takes it: `auto`, `HOST:PORT` or `ray://HOST:PORT`.
-        trials_per_gpu: Workers that share a GPU.
-        environment: Variables that every worker gets; whoever sees the cluster sees them.
+        address: Address as `ray.init` takes it: `auto`, `HOST:PORT` or `ray://HOST:PORT`.
+        trials_per_gpu: Number of workers that share a GPU.
+        environment: Variables for every worker; visible to anyone who can see the cluster.
 
     Raises:
         StoreError: If there is no cluster at this address.
@@ -62,14 +62,14 @@ class Cluster:
                 f"ray_address={address}: {_first_sentence(error)}",
                 hint="start a cluster (`ray start --head`), or name the address of a running one",
             ) from error
-        stop_on_signals()  # Ray has put its own handlers in their place
+        stop_on_signals()  # Ray has installed its own handlers instead
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._gpus = sum(node.get("GPU", 0.0) for node in self._nodes)
         self._trials_per_gpu = trials_per_gpu
 
     @property
     def room(self) -> int:
-        """Workers that `workers=auto` starts: as many as the GPUs hold, else one for each node."""
+        """Number of workers for `workers=auto`: as many as the GPUs hold, else one per node."""
         return int(self._gpus * self._trials_per_gpu) or len(self._nodes)
 
     def start(self, config: WorkerConfig, place: int, n: int) -> RayWorker:
@@ -78,7 +78,7 @@ class Cluster:
         if not self._gpus:
             processors = [int(node.get("CPU", 0)) for node in self._nodes]
             fair = min(sum(processors) // n, min(filter(None, processors), default=1))
-            needs = {"num_cpus": max(1, fair)}  # no more than any node has
+            needs = {"num_cpus": max(1, fair)}  # no more than the smallest node has
         work = ray.remote(max_retries=_NODES_LOST, **needs)(_work)
         return RayWorker(f"worker {place}", work.remote(config.to_options()))
 
@@ -99,7 +99,7 @@ class RayWorker:
             status, self._printed = ray.get(self._task)
         except _KILLED as error:
             status, self._printed = -1, str(error)
-        except ray.exceptions.RayError as error:  # a node without our requirements, say
+        except ray.exceptions.RayError as error:  # such as a node without our requirements
             status, self._printed = 1, f"Error: {error}"
         return int(status)
 
@@ -120,14 +120,14 @@ class RayWorker:
 
 
 def _check_reachable(address: str) -> None:
-    """Ask at HOST:PORT: Ray itself asks for minutes, and then ends the process."""
+    """Try HOST:PORT once: Ray itself would try for minutes, and then end the process."""
     host, found, port = address.removeprefix("ray://").rpartition(":")
     if found:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _first_sentence(error: Exception) -> str:
-    """The others are on options of Ray's own."""
+    """Keep the first sentence; the others are about Ray's own options."""
     return str(error).strip().splitlines()[0].partition(". ")[0]
 
 
@@ -135,7 +135,7 @@ def _work(options: Sequence[str]) -> tuple[int, str]:
     """Run a worker on this node.
 
     Returns:
-        Its exit status, and the end of what it printed.
+        Its exit status, and the end of its output.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -146,7 +146,7 @@ def _work(options: Sequence[str]) -> tuple[int, str]:
             start_new_session=True,
         )
         try:
-            while process.poll() is None:  # `wait` would not hear that the task is cancelled
+            while process.poll() is None:  # `wait` would not notice that the task is cancelled
                 time.sleep(0.2)
         finally:
             process.terminate()

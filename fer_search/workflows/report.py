@@ -1,4 +1,4 @@
-"""Write a study, or several side by side, into one HTML file that is read without a network."""
+"""Report on a study, or several side by side, in one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fer_search.tracking.runs import StudyRun
 from fer_search.workflows.gather import gather
 
 ONE, SEVERAL = "report.html", "comparison.html"
-"""Names of the artifact on the study runs."""
+"""File names of the artifact on the study runs."""
 
 
 def report(config: ReportConfig) -> None:
-    """Gather, write, and keep a copy with each study run.
+    """Gather the findings, write the report, and keep a copy with each study run.
 
     Raises:
-        ConfigError: If the file cannot be written; found out before anything else is done.
+        ConfigError: If the file cannot be written; checked before anything else is done.
         StoreError: If there is no such study, or its run is not in MLflow's store.
     """
     output = _writable(config.output)
@@ -42,14 +42,14 @@ def report(config: ReportConfig) -> None:
 
 
 def _writable(name: str) -> Path:
-    """Find the file to write, and refuse one that cannot be before the work is done."""
+    """Resolve the file to write, and refuse one that cannot be written."""
     try:
         output = Path(name).expanduser().resolve()
         if output.exists() and not output.is_file():
             raise OSError("it is no file")
         with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}"):
             return output
-    except (OSError, RuntimeError) as error:  # nobody's home folder is a RuntimeError
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise ConfigError(
             f"output={name} cannot be written: {getattr(error, 'strerror', None) or error}",
             hint="name a file in a folder that exists and that you may write to, "
@@ -58,7 +58,7 @@ def _writable(name: str) -> Path:
 
 
 def _write(output: Path, html: str) -> None:
-    """Write the whole file or nothing: what stands there is replaced by one rename."""
+    """Write the whole file or nothing: an earlier one is replaced by a single rename."""
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         part.write_text(html, encoding="utf-8")

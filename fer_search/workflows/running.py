@@ -1,4 +1,4 @@
-"""A study while it runs: workers at it, progress on the terminal, and what a kill left mended."""
+"""Run a study: keep workers at it, show progress on the terminal, and repair what a kill left."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
     """Keep workers at a study until it is complete.
 
     Args:
-        study: Mended before, and after if nothing is raised.
-        study_run: Its run, which hears how far it is.
+        study: The study; repaired before, and after if nothing is raised.
+        study_run: Run of the study, to which progress is logged.
         launcher: Starts the workers.
-        storage: Address of the study's storage, for them.
+        storage: Address of the study's storage, for the workers.
 
     Returns:
-        Whether the study's time ran out before.
+        Whether the study's time ran out first.
     """
     patiently(lambda: repair(study, study_run))
     patiently(study.forgive)
@@ -63,7 +63,7 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
             pool.watch(on_poll, lambda: patiently(lambda: repair(study, study_run)))
         except TimeoutError:
             timed_out = True
-        except BaseException:  # who called repairs; a store may be away, and the terminal, too
+        except BaseException:  # the caller repairs; the store and the terminal may be away
             pool.stop()
             attempt(lambda: study.change(seconds_used=used()))
             attempt(lambda: progress.update(study.trials()))
@@ -76,7 +76,7 @@ def run_trials(study: Study, study_run: StudyRun, launcher: Launcher, storage: s
 
 
 def repair(study: Study, study_run: StudyRun) -> None:
-    """Finish what dead processes left, and make Optuna and MLflow tell the truth about it."""
+    """Finish what dead processes left, and correct the states of trials and runs."""
     deliver_left(study, study_run)
     study.release_dead()
     repaired = study_run.repair(study.trials)

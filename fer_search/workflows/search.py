@@ -1,7 +1,7 @@
 """The search: from a request to a study with its trials, its best model and its test score.
 
-Refuses what cannot work, fetches and packs the data once, opens or resumes the study. `running.py`
-keeps workers at it, `finish.py` takes over when the trials are in.
+It refuses what cannot work, fetches and packs the data once, and opens or resumes the study.
+`running.py` keeps workers at it, and `finish.py` takes over when the trials are done.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
     """Run a study until it holds the trials that were asked for, then finish it.
 
     Args:
-        config: What was asked for, paths absolute.
-        invocation: Who asks; for the commands that are printed.
-        standby: What can become the workers.
+        config: The request, with absolute paths.
+        invocation: How the command was started, for the commands that are printed.
+        standby: Processes that can become the workers.
 
     Raises:
-        InputError: If something asked for is impossible; no study has been changed then.
-        StudyStopped: If trial after trial fails, or a worker meets a bug.
+        InputError: If the request is impossible; no study has been changed then.
+        StudyStopped: If trial after trial fails, a worker meets a bug, or there is no best model.
         KeyboardInterrupt: If told to stop; the study is left so that it can be resumed.
     """
     storage = open_storage(config.storage)
@@ -95,16 +95,16 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
             score = patiently(lambda: finish(study, study_run, splits, timed_out=timed_out))
     commands = guidance.what_next(study, study_run, config, invocation, timed_out=timed_out)
     say("\n" + "\n".join(f"{what + ':':20}{command}" for what, command in commands.items()))
-    del commands[guidance.COMPARE]  # whoever reads the page is there
+    del commands[guidance.COMPARE]  # the reader of the page is already there
     last = patiently(study.trials)
     patiently(lambda: study_run.describe(page(last, study_run.experiment_id, commands, score)))
 
 
 def _check_networks(settings: SearchConfig) -> None:
-    """Refuse a HyperModel that cannot be built, and weights that are not there or do not fit.
+    """Refuse a HyperModel that cannot be built, and weights that are missing or do not fit.
 
     Raises:
-        InputError: If one does.
+        InputError: In any of these cases.
     """
     if settings.hypermodel != NONE:
         check(foreign.example(settings), settings.hypermodel)
@@ -114,7 +114,7 @@ def _check_networks(settings: SearchConfig) -> None:
 
 
 def _named(config: SearchConfig) -> SearchConfig:
-    """Give a new study a name of its own, also beside those that begin in the same second."""
+    """Give a new study a unique name, even among those that begin in the same second."""
     if config.study != AUTO:
         return config
     name = f"fer-{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -124,10 +124,10 @@ def _named(config: SearchConfig) -> SearchConfig:
 def _made(
     storage: RDBStorage, run: StudyRun, settings: SearchConfig, splits: Splits, first: Points
 ) -> Study:
-    """Make the study of a run.
+    """Create the study of a run.
 
     Raises:
-        StoreError: If another search has made it since this one looked.
+        StoreError: If another search has created it since this one looked.
     """
     facts = {
         "run_id": run.run_id,
@@ -141,7 +141,7 @@ def _made(
 def _resume(
     study: Study, study_run: StudyRun, settings: SearchConfig, device: runtime.Device
 ) -> None:
-    """Let a study go on with these settings, and mark the run that MLflow opened for this."""
+    """Resume a study with these settings, and tag the run that `mlflow run` opened for this."""
     before = study_run.tags.get("backend", device.backend)
     if before != device.backend and n_finished(study.trials()) < settings.trials:
         say(f"It trained with {before} until now, and goes on with {device.backend}.")
@@ -154,7 +154,7 @@ def _resume(
 
 
 def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Device) -> None:
-    """Say on the study run what is searched, on which data, and with what."""
+    """Record on the study run what is searched, on which data, and with what."""
     digests = {"training": study.facts["train_digest"], "test": study.facts["test_digest"]}
     source, url = splits.report["source"], splits.report["url"]
     run.log_datasets(name=source, url=url, digests=digests)
@@ -174,7 +174,7 @@ def _describe(run: StudyRun, study: Study, splits: Splits, device: runtime.Devic
 
 @contextlib.contextmanager
 def _ending(study_run: StudyRun) -> Iterator[None]:
-    """Whatever happens, leave no run RUNNING."""
+    """End the study run, whatever happens."""
     try:
         yield
     except BaseException as error:
@@ -186,7 +186,7 @@ def _ending(study_run: StudyRun) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _resumable(study: Study, study_run: StudyRun, resume: str) -> Iterator[None]:
-    """Whatever happens, leave no trial RUNNING that does not run, and say how to go on."""
+    """Whatever happens, leave no dead trial RUNNING, and say how to resume."""
 
     def describe() -> None:
         commands = {"Go on after a stop": resume}

@@ -1,7 +1,7 @@
-"""Workers that are started before it is known what they shall work on.
+"""Workers that are started before it is known what they will work on.
 
-A search imports TensorFlow, MLflow and the rest before it can open a study, and its workers do so,
-too, before they can take a trial. With workers on standby all do it at the same time.
+A search imports TensorFlow, MLflow and the rest before it can open a study, and so do its workers
+before they can take a trial. With workers on standby, all of them do so at the same time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any, Self
 from fer_search.processes import environment_with_package
 
 Share = dict[str, str]
-"""What tells a worker its part of the machine, in its environment, before it imports."""
+"""Environment variables that tell a worker its part of the machine before it imports anything."""
 
 
 class Standby:
     """Processes that import what a worker needs, and wait for their command lines.
 
-    They are started with the context and end with it, unless they have become workers by then. If
-    this process is killed, they end by themselves.
+    They start and end with the context, unless they have become workers by then. If this process
+    is killed, they end by themselves.
 
     Args:
-        shares: One for each.
+        shares: Shares of the machine, one for each process.
     """
 
     def __init__(self, shares: Sequence[Share] = ()) -> None:
@@ -40,7 +40,7 @@ class Standby:
         try:
             for share in self._shares:
                 self._waiting.append((share, _start(share)))
-        except OSError:  # no more processes to be had: workers are started anew then
+        except OSError:  # no more processes allowed: workers start from scratch then
             pass
         except BaseException:
             self.dismiss()
@@ -51,10 +51,10 @@ class Standby:
         self.dismiss()
 
     def dismiss(self, but: Sequence[Share] = ()) -> None:
-        """End those that have not become workers.
+        """End the processes that have not become workers.
 
         Args:
-            but: Shares of those that stay, one for each.
+            but: Shares of the processes that stay, one for each.
         """
         wanted, ending = list(but), []
         for share, process in self._waiting:
@@ -70,16 +70,16 @@ class Standby:
     def begin(
         self, options: Sequence[str], share: Share, log: Path
     ) -> subprocess.Popen[bytes] | None:
-        """Let one do the command `worker` in this process's environment; it is the caller's then.
+        """Turn a process into a worker in this process's environment; the caller then owns it.
 
         Args:
-            options: Of the command.
-            share: The part of the machine that it must have been told.
-            log: File to which it prints, after what is there.
+            options: Options of the command `worker`.
+            share: Share with which the process must have been started.
+            log: File to which its output is appended.
 
         Returns:
-            The process; None if none with this share waits any more: all are at work or were
-            dismissed, or it died.
+            The process; None if none with this share is waiting: all are at work, were dismissed
+            or have died.
         """
         mine = next((one for one in self._waiting if one[0] == share), None)
         if mine is None:
@@ -103,7 +103,7 @@ class Standby:
 
 def _start(share: Share) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, "worker"],  # the last for who looks at processes
+        [sys.executable, "-m", __name__, "worker"],  # the last word is for process listings
         env=environment_with_package() | share,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -113,7 +113,7 @@ def _start(share: Share) -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    """Import, wait for the command line on standard input, and do the command."""
+    """Import, wait for the command line on standard input, and run the command."""
     told: list[bytes] = []
     listener = threading.Thread(target=_listen, args=(told,), daemon=True)
     listener.start()
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _listen(told: list[bytes]) -> None:
-    """Hear the command line; when there will be none, end at once, in the middle of an import."""
+    """Read the command line; if there is none, end at once, even in the middle of an import."""
     told.append(sys.stdin.buffer.read())
     if not told[0]:
         os._exit(0)

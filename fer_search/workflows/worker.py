@@ -1,7 +1,7 @@
-"""A worker: takes trials of a study until the budget is spent. `run_trial` is the heart.
+"""A worker: takes trials of a study until the budget is spent. `run_trial` is its core.
 
-It needs no more than the study's name and storage: what all workers share (settings, digests, the
-study run) stands in the study. A worker that sees other data or another space refuses to start.
+It needs only the study's name and storage: what all workers share (settings, digests, the study
+run) is stored in the study. A worker that sees other data or another space refuses to start.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from fer_search.workflows.plan import Plan, plan
 log = logging.getLogger(__name__)
 
 RESUMED_TAG = "fer.resumed_after_epoch"
-"""Tag of a trial's run: the epoch that was done when its training last went on after a stop."""
+"""Tag of a trial's run: the epoch after which its training was last resumed."""
 ORIGIN_TAG = "fer.origin"
-"""Tag of a trial's run: where its parameters began from, if no sampler proposed them."""
+"""Tag of a trial's run: where its parameters came from, if no sampler proposed them."""
 HALVED_TAG = "fer.halved_batch"
-"""Tag of a trial's run: batches did not fit into memory and went through it in two parts."""
+"""Tag of a trial's run: batches did not fit into memory and were processed in two parts."""
 GROWTH_BYTES = 3 * 2**30
-"""A worker that holds so much more after a trial than after its first begins anew."""
+"""A worker that has grown by more than this since its first trial restarts itself."""
 
 
 def work(config: WorkerConfig) -> None:
-    """Take and train trials until the study holds as many as it shall.
+    """Take and train trials until the study holds as many as it should.
 
     Raises:
-        InputError: If there is no such study, or data or space are not the study's.
+        InputError: If there is no such study, or the data or the space are not the study's.
         StudyStopped: If trial after trial fails.
     """
     if config.parent:
@@ -93,13 +93,13 @@ def work(config: WorkerConfig) -> None:
 
 
 def _memory() -> int:
-    """Bytes that this process holds for itself; the pictures are shared by all workers."""
+    """Count the bytes that only this process holds; the pictures are shared by all workers."""
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def check_data(study: Study, splits: Splits) -> None:
-    """Refuse data whose digests are not those that the study began with.
+    """Refuse data whose digests differ from those that the study began with.
 
     Raises:
         DataError: If a picture or label differs.
@@ -117,7 +117,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
     """Train what the study suggests, record it, and tell the study how it ended.
 
     Returns:
-        A completed trial, which remains to be delivered.
+        The trial if it was completed, still to be delivered; otherwise None.
     """
     folder, run = spool.folder_of(study_run.run_id), None
     try:
@@ -139,7 +139,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
 
 
 def _opened(trial: Trial, study: Study, study_run: StudyRun) -> TrialRun:
-    """Open the run of a trial and tell the trial; a second attempt finds the run of the first."""
+    """Open a trial's run and record it on the trial; a second attempt finds the first one's run."""
     is_new, trial.is_new = trial.is_new, False
     run = study_run.trial_run(study.name, trial.number, trial.run_id, is_new=is_new)
     if trial.run_id != run.run_id:
@@ -150,7 +150,7 @@ def _opened(trial: Trial, study: Study, study_run: StudyRun) -> TrialRun:
 def _trained(
     trial: Trial, run: TrialRun, outbox: Outbox, splits: Splits, study: Study, folder: Path
 ) -> Callable[[StudyRun], Spooled | None]:
-    """Train, and give what remains to be said; a completed trial is in the spool by then."""
+    """Train, and return the call that ends the trial; a completed one is in the spool by then."""
     try:
         file = spool.checkpoint_of(folder, trial.number)
         planned = patiently(lambda: plan(trial, study.search, file))
@@ -159,7 +159,7 @@ def _trained(
 
         def on_epoch(epoch: EpochMetrics) -> None:
             stops.heed_stop()
-            trial.check_lease()  # before its run hears of an epoch that another may train
+            trial.check_lease()  # before logging an epoch that another worker may train
             if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
                 outbox.put(functools.partial(run.log_params, dict(planned.params)))
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
@@ -198,7 +198,7 @@ def _trained(
 
 
 def _within_memory(train: Callable[..., Any], trial: Trial, planned: Plan, run: TrialRun) -> Any:
-    """Train; if memory does not suffice, once more with half a batch at a time."""
+    """Train; if memory does not suffice, or did not before, use half a batch at a time."""
     if planned.checkpoint is None:
         return train()
     if not trial.memory_kills:

@@ -1,7 +1,7 @@
-"""The workers of a search: processes, started, watched, replaced and stopped together.
+"""The workers of a search: processes that are started, watched, replaced and stopped together.
 
-Where they run is the business of `local_worker.py` (processes of this machine) and
-`ray_worker.py` (a cluster).
+Where they run is up to `local_worker.py` (processes on this machine) and `ray_worker.py` (a
+cluster).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fer_search.processes import STOPPED, SURROUNDINGS
 from fer_search.stops import STOP_SECONDS, heed_stop
 
 DEATHS_IN_A_ROW = 5
-"""So many killed workers, no trial finished between them, stop the search."""
+"""Number of killed workers, with no trial finished in between, that stops the search."""
 POLL_SECONDS = 1.0
 _REFUSED = 2
 _SILENT = "it could not say why, perhaps because its disk is full; what is done is kept"
@@ -25,27 +25,27 @@ class Worker(Protocol):
     """A process somewhere that runs the command `worker`."""
 
     name: str
-    """For a person."""
+    """Name for messages."""
 
     def status(self) -> int | None:
-        """Its exit status, negative if a signal ended it; None while it runs, or waits to."""
+        """Return its exit status, negative if a signal ended it; None while it runs or waits to."""
 
     def printed(self) -> str:
-        """What it printed since it began."""
+        """Return what it has printed since it began."""
 
     def ask_to_stop(self) -> None:
-        """Let it give back its trial and end."""
+        """Ask it to give back its trial and end."""
 
     def end(self, seconds: float) -> None:
-        """Wait so long for its end, then kill it."""
+        """Wait this long for it to end, then kill it."""
 
 
 class WorkerPool:
     """Keeps workers at a study until they have ended by themselves.
 
     Args:
-        n: How many.
-        start: Starts the worker in the place of this number, from 0 to n - 1.
+        n: Number of workers.
+        start: Starts the worker with the given number, from 0 to n - 1.
     """
 
     def __init__(self, n: int, start: Callable[[int], Worker]) -> None:
@@ -59,10 +59,10 @@ class WorkerPool:
             raise
 
     def watch(self, on_poll: Callable[[], int], on_death: Callable[[], None]) -> None:
-        """Wait for the workers; start a killed one anew.
+        """Wait for the workers; replace any that is killed.
 
         Args:
-            on_poll: Called every second; gives the number of finished trials.
+            on_poll: Called every second; returns the number of finished trials.
             on_death: Called after a worker was killed, before the next one starts.
 
         Raises:
@@ -111,12 +111,12 @@ def _last_line(printed: str) -> str:
 
 
 def _was_killed(status: int) -> bool:
-    """Tell an end by signal from one that the program chose."""
+    """Tell whether a signal ended it, as opposed to the program itself."""
     return status < 0 or status == STOPPED
 
 
 def _explain(worker: Worker, status: int) -> None:
-    """Raise what ended a worker: its own refusal, or the traceback of a bug."""
+    """Raise an error that says what ended a worker: its own refusal, or a bug's traceback."""
     text = f"\n{worker.printed()}"
     if status == _REFUSED:
         _, _, said = text.rpartition("Error: ")
@@ -125,6 +125,6 @@ def _explain(worker: Worker, status: int) -> None:
     trace = text[max(0, text.rfind("Traceback (most recent call last)")) :].strip()
     if status == SURROUNDINGS:
         raise SurroundingsError(f"{worker.name} stopped: {said.strip() if has_said else _SILENT}")
-    if has_said and len(said) < len(trace):  # an error is the last thing that is said
+    if has_said and len(said) < len(trace):  # an error is the last thing printed
         raise StudyStopped(f"{worker.name} stopped: {said.strip()}")
     raise StudyStopped(f"{worker.name} stopped: {trace[-10_000:] or _SILENT}")

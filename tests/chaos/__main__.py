@@ -2,8 +2,8 @@
 
     make chaos MINUTES=10 SEED=1 OUT=DIR
 
-The seed decides what is done and when. The last line is `injected N violations M`; exit status 1
-if M is not 0. Everything that was written stays in OUT.
+The seed decides what is done and when. The last line is `injected N violations M`; the exit status
+is 1 if M is not 0. Everything written stays in OUT.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from injuries import INJURIES
 from fer_search.processes import SURROUNDINGS
 
 _MORE_TRIALS = 6
-"""So many more are asked for whenever the search is complete."""
+"""Number of further trials to request whenever the search is complete."""
 _LONGEST_CALM = 25.0
-"""Seconds between two injuries, at most."""
+"""Most seconds between two injuries."""
 _LONGEST_END = 900.0
-"""Seconds that the search may take to its end when nothing is done to it any more."""
+"""Seconds that the search may take to finish once it is left alone."""
 
 
 def main() -> None:
-    """Parse the command line and do it."""
+    """Parse the command line and run or audit."""
     parser = argparse.ArgumentParser(description="Injure a search at random, then audit it.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -67,7 +67,7 @@ def _end(injected: Counter[str], found: Sequence[str]) -> NoReturn:
 
 
 def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Counter[str], list[str]]:
-    """Injure for so many minutes, let it come to its end, and audit."""
+    """Injure a search for `minutes`, let it finish, and audit it."""
     injected: Counter[str] = Counter()
     found: list[str] = []
     trials, until = _MORE_TRIALS, time.monotonic() + 60 * minutes
@@ -75,7 +75,7 @@ def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Count
     arena.start_search(trials)
     while time.monotonic() < until:
         _wait(arena, chance.uniform(0, _LONGEST_CALM))
-        if not arena.said():  # it does not heed signals yet
+        if not arena.said():  # it does not handle signals yet
             continue
         if arena.search.poll() is not None:
             found += _faults_of_an_end(arena)
@@ -99,7 +99,7 @@ def _torment(arena: Arena, chance: random.Random, minutes: float) -> tuple[Count
 
 
 def _wait(arena: Arena, seconds: float) -> None:
-    """Wait, but not for a search that has ended."""
+    """Wait, or until the search has ended."""
     try:
         arena.search.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -107,7 +107,7 @@ def _wait(arena: Arena, seconds: float) -> None:
 
 
 def _faults_of_an_end(arena: Arena) -> Iterator[str]:
-    """What a search that has ended should not have said, and how it should not have ended."""
+    """Find what is wrong with the output and the exit status of a search that has ended."""
     status, said = arena.search.returncode, arena.said()
     told = re.findall(r"^(?:Error|Stopped).*", said, re.MULTILINE)
     _say(f"the search ended with status {status}: {' '.join(told[-1:]) or 'nothing said'}")

@@ -1,4 +1,4 @@
-"""What is attacked: a search with three workers and MLflow's server, everything in one folder."""
+"""The target: a search with three workers and an MLflow server, everything in one folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 MARK = "FER_CHAOS"
-"""Environment variable by which everything that an arena started is known."""
+"""Environment variable that marks every process started by an arena."""
 STUDY = "chaos"
 _SEARCH = {
     "study": STUDY, "data": "synthetic", "limit": 300, "backbones": "tiny", "weights": "none",
@@ -28,7 +28,7 @@ class Arena:
     """Starts, resumes and finds processes.
 
     Args:
-        folder: For all stores, caches and logs; empty, or of an arena before.
+        folder: Folder for all stores, caches and logs; empty, or left by an earlier arena.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,11 +53,11 @@ class Arena:
 
     @property
     def output(self) -> Path:
-        """What the searches printed, one after the other."""
+        """File with the output of all searches, one after another."""
         return self.folder / "search.txt"
 
     def start_server(self) -> None:
-        """Start MLflow's server where it was before, and wait until it answers."""
+        """Start MLflow's server, always on the same port, and wait until it answers."""
         with (self.folder / "server.txt").open("ab") as log:
             self._server = subprocess.Popen(
                 [
@@ -84,7 +84,7 @@ class Arena:
             self._server.wait()
 
     def start_search(self, trials: int) -> None:
-        """Start the search, or resume it, for so many trials in all."""
+        """Start or resume the search, for `trials` trials in total."""
         options = [f"--{name}={value}" for name, value in (_SEARCH | {"trials": trials}).items()]
         with self.output.open("ab") as out:
             self._said = out.tell()
@@ -96,21 +96,21 @@ class Arena:
 
     @property
     def search(self) -> subprocess.Popen[bytes]:
-        """The process that was started last."""
+        """Process of the latest search."""
         if self._search is None:
             raise RuntimeError("no search was started")
         return self._search
 
     def said(self) -> str:
-        """What the search that was started last has printed."""
+        """Return the output of the latest search."""
         return self.output.read_bytes()[self._said :].decode(errors="replace")
 
     def workers(self) -> list[psutil.Process]:
-        """Worker processes that live, whoever started them."""
+        """List the living worker processes, whoever started them."""
         return [each for each in self.processes() if "worker" in _command(each)]
 
     def processes(self) -> list[psutil.Process]:
-        """Everything alive that was started here, MLflow's server included."""
+        """List all living processes of this arena, MLflow's server included."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -122,12 +122,12 @@ class Arena:
         return found
 
     def checkpoints(self) -> list[Path]:
-        """Files from which trials would go on, the newest last."""
+        """List the checkpoints from which trials would resume, newest last."""
         files = (self.folder / "state").rglob("checkpoint-*.npz")
         return sorted(files, key=lambda file: file.stat().st_mtime)
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill all remaining processes."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -1,4 +1,4 @@
-"""Whether Optuna, MLflow and the disk agree when a search is over, and nothing was lost."""
+"""Audit of a search that is over: Optuna, MLflow and the disk agree, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Trial = optuna.trial.FrozenTrial
 
 
 def violations(arena: Arena) -> list[str]:
-    """Say what is wrong with a search that has ended.
+    """List what is wrong with a search that has ended.
 
     Args:
-        arena: Where it ran; MLflow's server is stopped.
+        arena: The arena of the search; its MLflow server is stopped.
     """
     study = optuna.load_study(study_name=STUDY, storage=arena.storage)
     wanted = int(study.user_attrs["fer_search"]["search"]["trials"])
@@ -103,7 +103,7 @@ def _about_the_study_run(trials: Sequence[Trial], runs: Sequence[Run]) -> Iterat
 
 
 def _about_epochs(trial: Trial, run: Run, client: MlflowClient) -> Iterator[str]:
-    """Every epoch has every metric once, and Optuna and MLflow have the same values."""
+    """Check that every epoch has each metric once, with the same value in Optuna and MLflow."""
     where = f"trial {trial.number} ({trial.state.name})"
     names = [name for name in run.data.metrics if name.startswith("epoch/")]
     expected = list(range(1, len(trial.intermediate_values) + 1))

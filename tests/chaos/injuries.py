@@ -1,6 +1,6 @@
-"""What is done to a search: each injury is one function of the arena and of chance.
+"""Injuries to a search: each is a function of the arena and of chance.
 
-It tells whether it hit anything.
+It returns whether it hit anything.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Injury = Callable[[Arena, random.Random], bool]
 
 
 def kill_a_worker(arena: Arena, chance: random.Random) -> bool:
-    """As the kernel does when memory is short."""
+    """Kill a worker, as the kernel does when memory runs out."""
     return any(_done(worker.kill) for worker in _one(arena, chance))
 
 
 def kill_the_search(arena: Arena, chance: random.Random) -> bool:
-    """Its workers live on, and notice."""
+    """Kill the search alone; its workers survive and notice."""
     arena.search.kill()
     return True
 
 
 def kill_everything(arena: Arena, chance: random.Random) -> bool:
-    """As a loss of power does; MLflow's server is another machine."""
+    """Kill search and workers, as a power cut does; MLflow's server is another machine."""
     arena.search.kill()
     for worker in arena.workers():
         _done(worker.kill)
@@ -41,24 +41,24 @@ def kill_everything(arena: Arena, chance: random.Random) -> bool:
 
 
 def terminate(arena: Arena, chance: random.Random) -> bool:
-    """As a shutdown or a cluster's preemption does, to the search."""
+    """Send SIGTERM to the search, as a shutdown or a cluster's preemption does."""
     arena.search.send_signal(signal.SIGTERM)
     return True
 
 
 def interrupt(arena: Arena, chance: random.Random) -> bool:
-    """As Ctrl-C does."""
+    """Send SIGINT to the search, as Ctrl-C does."""
     arena.search.send_signal(signal.SIGINT)
     return True
 
 
 def terminate_a_worker(arena: Arena, chance: random.Random) -> bool:
-    """As someone does who takes a machine out of service."""
+    """Send SIGTERM to a worker, as when a machine is taken out of service."""
     return any(_done(worker.terminate) for worker in _one(arena, chance))
 
 
 def restart_the_server(arena: Arena, chance: random.Random) -> bool:
-    """MLflow's server is killed, away for some seconds, and back."""
+    """Kill MLflow's server and start it again after some seconds."""
     arena.kill_server()
     time.sleep(chance.uniform(0, 15))
     arena.start_server()
@@ -66,13 +66,13 @@ def restart_the_server(arena: Arena, chance: random.Random) -> bool:
 
 
 def hold_a_database(arena: Arena, chance: random.Random) -> bool:
-    """Someone else's transaction holds Optuna's or MLflow's database for some seconds."""
+    """Lock Optuna's or MLflow's database with a transaction for some seconds."""
     file = chance.choice(["optuna.db", "mlflow.db"])
     seconds = chance.uniform(1, 15)
     with contextlib.closing(sqlite3.connect(arena.folder / file, timeout=60)) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:  # never idle
+        except sqlite3.OperationalError:  # it was never idle
             return False
         time.sleep(seconds)
         connection.rollback()
@@ -80,7 +80,7 @@ def hold_a_database(arena: Arena, chance: random.Random) -> bool:
 
 
 def let_files_not_grow(arena: Arena, chance: random.Random) -> bool:
-    """As a full disk or quota does: one worker's writes fail beyond some size, for a while."""
+    """Let a worker's writes fail beyond some size for a while, as on a full disk or quota."""
     size, seconds = chance.choice([0, 10_000, 1_000_000]), chance.uniform(2, 10)
     for worker in _one(arena, chance):
         limit = functools.partial(resource.prlimit, worker.pid, resource.RLIMIT_FSIZE)
@@ -92,7 +92,7 @@ def let_files_not_grow(arena: Arena, chance: random.Random) -> bool:
 
 
 def spoil_a_checkpoint(arena: Arena, chance: random.Random) -> bool:
-    """The newest one is cut or changed, and all workers are killed, so that it is read."""
+    """Truncate or change the newest checkpoint, and kill all workers, so that it is read."""
     workers = arena.workers()
     for worker in workers:
         _done(worker.suspend)
@@ -125,13 +125,13 @@ INJURIES: tuple[Injury, ...] = (
 
 
 def _one(arena: Arena, chance: random.Random) -> list[psutil.Process]:
-    """One living worker, if there is any."""
+    """Choose a living worker, if there is one."""
     workers = sorted(arena.workers(), key=lambda process: process.pid)
     return [chance.choice(workers)] if workers else []
 
 
 def _done(act: Callable[[], None]) -> bool:
-    """Act on a process, unless it has ended meanwhile."""
+    """Act on a process; return whether it still existed."""
     try:
         act()
     except (psutil.NoSuchProcess, ProcessLookupError):

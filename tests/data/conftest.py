@@ -1,4 +1,4 @@
-"""What the tests of the data share: their cache, and folders of small pictures."""
+"""Shared by the tests of the data: their cache, and folders of small pictures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fer_search.config import EMOTIONS
 
 @pytest.fixture
 def cache(own_home: Path) -> Path:
-    """Where this test's packed pictures lie; empty at first."""
+    """The folder of this test's packed pictures; empty at first."""
     return platformdirs.user_cache_path("fer_search") / "packed"
 
 
 @pytest.fixture
 def write_picture() -> Callable[..., Path]:
-    """Write a picture of noise that the seed determines."""
+    """Write a picture of seeded noise."""
 
     def write(path: Path, seed: int = 0, size: int = 48) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

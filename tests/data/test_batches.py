@@ -9,7 +9,7 @@ from fer_search.data.batches import Batches, padded
 
 
 def numbered(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures whose pixels tell their number, and labels that follow from it."""
+    """Pictures whose pixels are their number, and labels that follow from it."""
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None], (n, 4, 4))
     return images, np.arange(n) % 7
 

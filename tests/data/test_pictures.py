@@ -27,7 +27,7 @@ def noise(width: int = 48, height: int = 48) -> Image.Image:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a size and has no pixels."""
+    """A PNG whose header gives a size, without pixels."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
     return start + struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 10**6) + b"IDAT"
@@ -78,7 +78,7 @@ def test_a_wide_picture_is_cut_to_its_middle_instead_of_squeezed() -> None:
 
 def test_a_picture_is_turned_upright_as_its_camera_noted() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its left side
+    exif[0x0112] = 6  # stored rotated onto its left side
     lying = encoded(noise().rotate(90), exif=exif)
     assert np.array_equal(decode(lying), np.asarray(noise()))
 

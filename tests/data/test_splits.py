@@ -50,7 +50,7 @@ def unlike(parts: tuple[str, ...], each: int = 4) -> list[Row]:
 
 
 def with_repeats(parts: tuple[str, ...]) -> st.SearchStrategy[Faces]:
-    """Faces of which some come again, under the same label or another, in the same part or not."""
+    """Faces of which some repeat, under the same label or another, in the same part or not."""
     repeat = st.tuples(st.integers(0, 9), st.integers(0, 6), st.sampled_from(parts))
     return st.lists(repeat, max_size=40).flatmap(
         lambda rows: st.permutations(rows + unlike(parts)).map(faces_of)

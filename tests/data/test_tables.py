@@ -22,7 +22,7 @@ def pixels(n: int) -> str:
 
 
 def table(path: Path, header: str = ORIGINAL, *rows: str) -> Path:
-    """A table of one row per emotion and usage, then `rows`; the pixels are 10 times the number."""
+    """A table of one row per emotion and usage, then `rows`; pixels are 10 times the emotion."""
     lines = [header]
     for usage in ("Training", "PublicTest", "PrivateTest"):
         for number in range(7):

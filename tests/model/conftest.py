@@ -1,4 +1,4 @@
-"""What the tests of training share: pictures that are easy to learn."""
+"""Shared by the tests of training: pictures that are easy to learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def spots(n: int, *, seed: int) -> types.SimpleNamespace:
-    """Noise with a bright spot whose place tells the label: easy to learn."""
+    """Noise with a bright spot whose position gives the label."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 7
     images = rng.integers(0, 120, (n, 48, 48)).astype(np.uint8)

@@ -6,7 +6,7 @@ from fer_search.model import classifier
 from fer_search.model.batch_norm import fuse
 
 TOLERANCE = {
-    "float32": 2e-3,  # n / (n - 1) of the running variance
+    "float32": 2e-3,  # n / (n - 1) in the running variance
     "mixed_bfloat16": 0.04,
 }
 
@@ -27,7 +27,7 @@ def network(policy):
 
 
 def one_step(model, pictures, targets):
-    """Outputs, loss, weights and running statistics around one step of plain descent."""
+    """Outputs before and after one step of gradient descent, its loss, and all weights after it."""
     model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
     before = model.predict(pictures, verbose=0)
     loss = model.train_on_batch(pictures, targets)

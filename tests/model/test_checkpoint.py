@@ -1,4 +1,4 @@
-"""Trainings that are stopped and go on: they end as if nothing had been."""
+"""Training that is stopped and resumed ends as if it had not been interrupted."""
 
 import dataclasses
 import math
@@ -31,12 +31,12 @@ def config(**settings) -> TrialConfig:
 
 @pytest.fixture(autouse=True)
 def however_short_epochs_are(monkeypatch):
-    """Each has a checkpoint, or where a training goes on would depend on the machine."""
+    """Write a checkpoint after every epoch, so that where training resumes is deterministic."""
     monkeypatch.setattr(checkpoint, "_MOST_TIME", math.inf)
 
 
 class Stop(Exception):
-    """As by a kill."""
+    """Stops training like a kill."""
 
 
 def stop_after(epoch):
@@ -48,7 +48,7 @@ def stop_after(epoch):
 
 
 def timeless(epochs):
-    """What training came to, without how fast."""
+    """Epochs without their speed."""
     return [dataclasses.replace(epoch, images_per_second=1) for epoch in epochs]
 
 
@@ -106,7 +106,7 @@ def test_what_a_stop_in_the_middle_of_an_epoch_had_begun_is_forgotten(splits, tm
 
 @pytest.fixture
 def network():
-    """A network and its optimizer after an epoch, and what is kept of it."""
+    """A network and its optimizer after an epoch, and the progress to checkpoint."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
     model.compile(keras.optimizers.Adam(), "mse")

@@ -34,7 +34,7 @@ def network(policy, side=SIDE, **options):
 
 
 def one_step(model, maps, targets):
-    """Outputs, loss and weights around one step of plain descent."""
+    """Outputs before, and loss and weights after, one step of plain gradient descent."""
     optimizer = OPTIMIZERS["sgd"](
         learning_rate=0.1, share=lambda _: 1.0, decay=0, ema_decay=0, name="sgd"
     )

@@ -1,4 +1,4 @@
-"""Many steps in one call of a GPU; here the same programs run on a CPU, where they are slow."""
+"""Many steps in a single GPU call; here the same programs run on a CPU, where they are slow."""
 
 import importlib.util
 import os
@@ -72,7 +72,7 @@ def network() -> keras.Model:
 
 
 def lock_of(folder):
-    """Held by a process that compiles on this GPU."""
+    """The lock held by a process that compiles on this GPU."""
     name = f"lock-{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}"
     return filelock.FileLock(folder / "kept/tuned" / name)
 
@@ -125,7 +125,7 @@ def test_a_call_that_fails_says_so_itself(feed):
     call = loop._call
 
     def failing(state, chunk, n):
-        call(state, chunk, n)  # takes the state over
+        call(state, chunk, n)  # consumes the state
         assert state[0][0].is_deleted()
         raise MemoryError
 

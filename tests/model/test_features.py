@@ -145,7 +145,7 @@ KINDS = ["rotation", "shift", "zoom", "brightness", "contrast", "erasing"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_variant_is_what_the_network_would_have_seen(splits, kind):
-    """Every kind alone, because each of them may be the first to see the pixels."""
+    """Test every kind alone, because each may be the first to see the pixels."""
     settings = config(augmentation=Augmentation(**{kind: 0.3}), unfreeze_depth=0)
     model, trainer = trainer_of(settings, splits)
     trainer.batches.start_epoch(1)

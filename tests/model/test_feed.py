@@ -10,7 +10,7 @@ from fer_search.model.feed import as_dataset
 
 
 def given(dataset):
-    """What `fit` would train on in one epoch."""
+    """The batches on which `fit` would train in one epoch."""
     if keras.backend.backend() == "tensorflow":
         return [tuple(each.numpy() for each in batch) for batch in dataset]
     return [dataset[index] for index in range(len(dataset))]

@@ -20,7 +20,7 @@ LAYERS = keras.layers
 def tutorial(
     size=48, channels=1, units=7, activation="softmax", loss=None, extra=(), metrics=("accuracy",)
 ):
-    """A small network as tutorials build it."""
+    """A small network like those in tutorials."""
     model = keras.Sequential(
         [
             keras.Input((size, size, channels)),

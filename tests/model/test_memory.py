@@ -5,11 +5,11 @@ from fer_search.model.memory import memory_permitting
 
 
 class ResourceExhaustedError(Exception):
-    """Named as TensorFlow's."""
+    """Has the name of TensorFlow's."""
 
 
 class JaxRuntimeError(RuntimeError):
-    """Named as JAX's."""
+    """Has the name of JAX's."""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ STEPS = 200
 
 
 def model() -> keras.Model:
-    """A backbone named `tiny` of one layer, and a head; all weights 0.5, so that all can decay."""
+    """A one-layer backbone named `tiny` and a head; all weights are 0.5, so that all can decay."""
     inputs = keras.Input((4,), name="input")
     backbone = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="tiny")
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(backbone(inputs)))

@@ -117,7 +117,7 @@ def test_a_plateau_halves_the_rate_until_patience_ends(splits):
 
 @pytest.fixture
 def validated(monkeypatch):
-    """The weights that were validated, epoch by epoch."""
+    """The validated weights, epoch by epoch."""
     seen = []
 
     def run(*arguments, **more):
@@ -194,7 +194,7 @@ def test_weights_can_be_averaged_on_jax():
 
 
 class Pruned(RuntimeError):
-    """Reads as if memory were at its end, and is not."""
+    """Has the message of an out-of-memory error, but is not one."""
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_loses_the_trial(splits):
 
 
 def broken(split):
-    """Pictures that no arithmetic can take."""
+    """Pictures whose pixels are all NaN."""
     lost = split.images * np.float32("nan")
     return types.SimpleNamespace(images=lost, mapped=lost, labels=split.labels)
 
@@ -249,7 +249,7 @@ def test_too_little_memory_loses_the_trial(splits, monkeypatch):
 def test_a_batch_in_two_parts_teaches_what_it_does_in_one(splits, optimizer):
     settings = config(
         optimizer=optimizer, batch_size=28, ema_decay=0.9, schedule="plateau", warmup=0
-    )  # a rate that falls, falls between the parts
+    )  # a rate that decays by step would change between the parts
     whole, first = train(settings, splits, on_epoch=ignore)
     halved, second = train(settings, splits, on_epoch=ignore, parts=2)
     pairs = list(zip(whole.get_weights(), halved.get_weights(), strict=True))

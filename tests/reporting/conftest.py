@@ -1,4 +1,4 @@
-"""Findings made by hand: a report needs values only, no store."""
+"""Handmade findings: a report needs only values, no store."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def splits():
 
 @pytest.fixture(scope="session")
 def whole(splits):
-    """A study that has ended: trial 1 is the best, trial 3 failed."""
+    """A finished study: trial 1 is the best, trial 3 failed."""
     failure = {"failure.kind": "not_finite", "failure.message": HOSTILE}
     epochs = [
         EpochMetrics(
@@ -54,7 +54,7 @@ def whole(splits):
 
 @pytest.fixture(scope="session")
 def begun(whole):
-    """A study whose first trial is running, and of which nothing else is known."""
+    """A study whose first trial is running, with nothing else known about it."""
     return dataclasses.replace(
         whole, search=SearchConfig(study="begun"), trials=[trial(0, "RUNNING")], importances={},
         metrics={}, curves=[], data={}, environment={}, openings=[], tested=None, splits=None,

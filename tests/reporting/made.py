@@ -1,4 +1,4 @@
-"""Trials and answers made by hand."""
+"""Handmade trials and predictions."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ HOSTILE = '<script>alert(1)</script> & "quoted" {{ 6 * 7 }}'
 
 
 def evaluation(labels, skill, seed=0):
-    """Answers of a model that is right with a probability that grows with `skill`."""
+    """Predictions of a model that is right more often the higher `skill` is."""
     rng = np.random.default_rng(seed)
     right = np.eye(7)[labels] * (rng.random(len(labels)) < skill)[:, np.newaxis]
     answers = rng.dirichlet(np.ones(7), len(labels)) + 2 * right

@@ -1,4 +1,4 @@
-"""Pages as a browser takes them apart: complete, self-contained, and with nobody's code in them."""
+"""Pages as a browser parses them: complete, self-contained, and free of injected code."""
 
 import dataclasses
 

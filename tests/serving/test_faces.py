@@ -13,7 +13,7 @@ def finder():
 
 @pytest.fixture(scope="module")
 def astronaut():
-    """A public-domain photo of a face (NASA), 512 x 512, as scikit-image brings it."""
+    """A public-domain photo of a face (NASA), 512 x 512, from scikit-image."""
     skimage = pytest.importorskip("skimage")
     return Image.fromarray(skimage.data.astronaut())
 
@@ -27,7 +27,7 @@ def overlap(region, box):
 
 
 FACE_BOX = (165, 55, 290, 180)
-"""Around the astronaut's face, by eye."""
+"""Box around the astronaut's face, drawn by eye."""
 
 
 def test_a_face_is_found_where_it_is(finder, astronaut):
@@ -71,7 +71,7 @@ def test_where_there_is_no_face_the_middle_of_the_picture_is_used(finder, size):
 
 
 def test_a_face_at_the_edge_gets_a_square_within_the_picture(finder, astronaut):
-    """The photo ends at the middle of the forehead."""
+    """The photo is cut off at the middle of the forehead."""
     cut = astronaut.crop((100, 85, 512, 512))
     (region,) = finder.regions(cut)
     assert region.region == FACE

@@ -58,7 +58,7 @@ def probabilities(table):
 
 
 def header_only(width, height):
-    """A PNG of a few bytes whose header promises a picture of this size."""
+    """A PNG of a few bytes whose header announces a picture of this size."""
     chunks = {
         b"IHDR": struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0),
         b"IDAT": b"",
@@ -173,7 +173,7 @@ def test_files_are_seen_as_in_training(served, data):
 def test_a_picture_is_turned_upright(served):
     array = pixels(48, 48)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
     table = ask(served, text_of(file_of(array, exif=exif)))
     upright = served.predict_images(np.rot90(array, -1)[np.newaxis])
     np.testing.assert_allclose(probabilities(table), upright, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The stored model behind MLflow's own server and command line, as processes of their own."""
+"""The stored model behind MLflow's own server and command line, in their own processes."""
 
 import base64
 import io
@@ -75,7 +75,7 @@ def server(world):
 
 
 def ask(server, *cells, **more):
-    """Status and answer of the server."""
+    """Send pictures to the server; return its status and answer."""
     body = json.dumps({"dataframe_records": [{"image": cell} for cell in cells]} | more).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{server[1]}/invocations", body, {"Content-Type": "application/json"}
@@ -99,7 +99,7 @@ def png(seed, size=(48, 48)):
 
 
 def bomb(side):
-    """A PNG of some kilobytes that promises side x side pixels."""
+    """A PNG of some kilobytes whose header announces side x side pixels."""
 
     def chunk(kind, data):
         crc = zlib.crc32(kind + data)

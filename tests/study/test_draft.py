@@ -63,7 +63,7 @@ def test_a_locked_database_leaves_nothing_half_written_and_is_tried_again(trial)
 
 
 def test_what_is_there_already_stays(trial):
-    """An answer was lost on the way, and the same is written again."""
+    """A response was lost, so that the same values are written again."""
     first = ask(trial)
     trial.storage.write()
     again = Draft(trial.storage._storage, trial.study, trial._trial_id)

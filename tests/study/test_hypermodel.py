@@ -1,4 +1,4 @@
-"""Our HyperModel in KerasTuner's hands."""
+"""Our HyperModel, used by KerasTuner."""
 
 import keras_tuner
 import numpy as np

@@ -61,7 +61,7 @@ def test_it_is_near_the_value_on_the_scale_of_the_range(spread, value, scale, wi
     rng = np.random.default_rng(0)
     near = [scale(mutation._mutated(value, spread, rng)) for _ in range(2000)]
     assert statistics.mean(near) == pytest.approx(scale(value), abs=0.02 * width)
-    # 0.2, less the ends that are cut off
+    # 0.2, less because both ends are cut off
     assert statistics.stdev(near) == pytest.approx(0.195 * width, rel=0.05)
 
 
@@ -70,7 +70,7 @@ def test_both_ends_of_a_range_in_steps_are_as_likely_as_the_rest():
     drawn = collections.Counter(
         mutation._mutated(2, IntDistribution(0, 4), rng) for _ in range(3000)
     )
-    # A normal has 0.24 between 0.5 and 1.5 deviations, 0.06 from there to 2.5; 2 is no child.
+    # A normal has 0.24 between 0.5 and 1.5 deviations, 0.06 from there to 2.5; 2 is never drawn.
     for end, inner in ((0, 1), (4, 3)):
         assert drawn[end] == pytest.approx(300, rel=0.15)
         assert drawn[inner] == pytest.approx(1200, rel=0.15)
@@ -80,7 +80,7 @@ X = FloatDistribution(0, 100)
 
 
 def study_of(scores, direction="maximize", states=None):
-    """Trials whose `x` says which one it is."""
+    """A study of trials whose `x` is their number."""
     study = optuna.create_study(direction=direction)
     for number, score in enumerate(scores):
         state = (states or {}).get(number, TrialState.COMPLETE)
@@ -94,7 +94,7 @@ def study_of(scores, direction="maximize", states=None):
 
 
 def parents(study, n=700):
-    """How often each trial is the parent of one more, where nothing changes; None if none is."""
+    """How often each trial is the parent of a new one without changes; None counts no parent."""
     chosen = collections.Counter()
     more = optuna.trial.create_trial(state=TrialState.RUNNING)
     more.number = len(study.trials)

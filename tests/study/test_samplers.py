@@ -1,4 +1,4 @@
-"""Samplers, what they are shown of a study, and pruners."""
+"""Samplers, what they see of a study, and pruners."""
 
 import statistics
 
@@ -19,7 +19,7 @@ GOOD, WEAK = 0.1, 0.9
 
 
 def tried(study, x, score, state):
-    """A trial at `x` that has reached `score`, and goes on or has ended."""
+    """Add a trial at `x` that has reached `score` and is in `state`."""
     study.enqueue_trial({"x": x})
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
@@ -102,7 +102,7 @@ def test_hopeless_trials_are_pruned_early_by_all_pruners_but_none(name):
 
 
 def pruned_at(name, epochs, values):
-    """Epoch after which each trial was pruned, 0 if it was not, when its value stays as it is."""
+    """Epoch after which each trial of constant value was pruned, 0 if it was not."""
     study = optuna.create_study(
         study_name="s", direction="maximize", pruner=samplers.PRUNERS[name](epochs)
     )

@@ -92,7 +92,7 @@ def test_a_trial_that_was_given_back_is_the_same_when_taken_again():
     again = reopened().take()
     second = again.ask(partial(suggest, search=study.search, seed=again.seed))
     assert (again.number, again.run_id, second) == (1, "mine", first)
-    again.report(epoch_of(1))  # passed over without a warning
+    again.report(epoch_of(1))  # ignored without a warning
     again.complete(result())
 
 
@@ -143,7 +143,7 @@ def _end(ready, go):
 
 
 def _ending_holder():
-    """A process that ends its trial and itself when it is told to."""
+    """A process that ends its trial and itself on request."""
     context = multiprocessing.get_context("fork")
     ready, go = context.Event(), context.Event()
     process = context.Process(target=_end, args=(ready, go))
@@ -268,7 +268,7 @@ def test_two_searches_do_not_make_one_study_of_two(monkeypatch):
         fresh(trials=9)
     assert reopened().search.trials == 2
     monkeypatch.setattr(studies, "_MAKING_SECONDS", 0.2)
-    optuna.create_study(study_name="left", storage="sqlite:///o.db")  # by one that was killed
+    optuna.create_study(study_name="left", storage="sqlite:///o.db")  # by a killed process
     assert fresh(study="left", trials=5).search.trials == 5
 
 
@@ -348,7 +348,7 @@ def test_a_trial_whose_worker_the_kernel_kills_for_memory_twice_does_not_fit(mon
 
 
 def test_kernel_kills_elsewhere_say_nothing_about_a_dead_worker(monkeypatch):
-    lease = leases.mine() | {"memory_kills": ["here", 1]}  # as JSON gives it back
+    lease = leases.mine() | {"memory_kills": ["here", 1]}  # as JSON returns it
     for counted, expected in ((("here", 2), True), (("here", 1), False), (("there", 2), False)):
         monkeypatch.setattr(leases, "memory_kills", lambda counted=counted: counted)
         assert leases.was_short_of_memory(lease) == expected
@@ -394,7 +394,7 @@ def test_the_budget_has_room_for_those_who_came_first():
 
 
 def test_a_lease_that_became_visible_late_finds_the_budget_full(monkeypatch):
-    """It bears an earlier time than one that was let in before anybody could see it."""
+    """It has an earlier time than one that was let in before it became visible."""
     study = fresh(trials=1, backbones="tiny")
     waiting = study._queue
     later = waiting._ask()
@@ -410,7 +410,7 @@ def test_a_lease_that_became_visible_late_finds_the_budget_full(monkeypatch):
 
 
 def test_who_is_let_in_last_sees_all_who_were_before(monkeypatch):
-    """One whose lease is seen late gets the place, while another is about to take it."""
+    """One whose lease is seen late gets the place while another is about to take it."""
     study = fresh(trials=2, backbones="tiny")
     waiting = study._queue
     second, first = waiting._ask(), waiting._ask()
@@ -504,9 +504,9 @@ def test_five_failures_in_a_row_stop_the_study():
         study.take()
     again = reopened()
     with pytest.raises(StudyStopped, match="too big"):
-        again.take()  # a worker that is started anew knows
+        again.take()  # a restarted worker knows
     again.forgive()
-    assert again.take()  # a search that goes on tries again
+    assert again.take()  # a resumed search tries again
     assert reopened().take()
 
 
@@ -582,7 +582,7 @@ def test_values_asked_before_an_error_are_kept_and_all_at_once():
 
 
 def test_importances_see_what_trials_were_pruned_for():
-    """Only the learning rate decides here, and whoever has the wrong one is pruned at once."""
+    """Only the learning rate matters here, and trials with a bad one are pruned at once."""
     study = fresh(trials=24, sampler="random")
     assert study.importances() == {}
     rates = []

@@ -25,7 +25,7 @@ def make(**settings):
 
 
 def searched(values, **settings):
-    """A study that has ended with these values; None prunes at 0.5."""
+    """A study whose trials ended with these values; None is one pruned at 0.5."""
     study = create_study(open_storage(URL), make(**settings), FACTS)
     for value in values:
         trial = study.take()
@@ -117,7 +117,7 @@ def test_a_study_with_first_points_stays_near_them_from_the_third_trial_on():
     assert n_random(searched([], sampler="tpe")) == 2
     storage = open_storage(URL)
     older = create_study(storage, make(study="older", sampler="tpe"), FACTS)
-    older.change(first=[])  # as before there were first points in the record
+    older.change(first=[])  # as in records without first points
     assert n_random(find_study(storage, "older")) == 10
 
 

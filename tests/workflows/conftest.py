@@ -19,7 +19,7 @@ from fer_search.tracking.runs import StudyRun
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
-    """A store with one model, and the model's address."""
+    """Address of a store with one model, and the model's URI."""
     folder = tmp_path_factory.mktemp("store")
     keras.utils.set_random_seed(0)
     inputs = keras.Input((48, 48, 1), dtype="uint8")
@@ -40,7 +40,7 @@ def stored(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unsynced():
-    """SQLite does not wait for the disk here: nobody pulls the plug."""
+    """SQLite does not wait for the disk here: no test cuts the power."""
 
     def relax(connection, _):
         if isinstance(connection, sqlite3.Connection):
@@ -72,7 +72,7 @@ def template(unsynced, tmp_path_factory):
 
 @pytest.fixture
 def client(template, monkeypatch):
-    """The store, as it was at the beginning: opening another one would take longer."""
+    """The store in its original state; opening another one would take longer."""
     folder, pristine = template
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
@@ -94,9 +94,9 @@ def splits():
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
-    """A tracking store with its tables, which take a second to make."""
+    """A tracking store with its tables, which take a second to create."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with contextlib.chdir(file.parent):  # artifacts go where one stands when it is made
+    with contextlib.chdir(file.parent):  # artifacts go to the folder where it is created
         MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
 

@@ -119,7 +119,7 @@ def test_another_run_finds_nothing_to_do(client, capsys):
 
 
 def hook(monkeypatch, target, name, action):
-    """Let `action` happen just before the first call of a method."""
+    """Run `action` just before the first call of a method."""
     real, left = getattr(target, name), [action]
 
     def call(*arguments, **more):
@@ -141,7 +141,7 @@ def hook(monkeypatch, target, name, action):
 def test_a_version_that_gets_the_alias_after_planning_survives(
     client, monkeypatch, capsys, target, method
 ):
-    for trial in (3, 5):  # so that the version in question is the first to go
+    for trial in (3, 5):  # so that the version in question goes first
         models.delete(client, stored(client)[trial], versions=True, why="x")
     number = VERSIONS[1]
 
@@ -192,7 +192,7 @@ def test_a_model_that_is_registered_after_planning_survives(client, monkeypatch)
 
 @pytest.fixture
 def mlflow_gc(monkeypatch):
-    """Run `mlflow gc`, which changes the tracking address of its process."""
+    """Run `mlflow gc`, which changes the tracking URI of its process."""
 
     def run():
         uri = MlflowClient().tracking_uri
@@ -386,7 +386,7 @@ def test_the_run_of_mlflow_run_is_adopted_even_if_nothing_is_deleted(client, mon
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """An MLflow server that keeps the files itself."""
+    """An MLflow server that stores the artifacts itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

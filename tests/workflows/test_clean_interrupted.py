@@ -1,4 +1,4 @@
-"""Cleaning that is killed, and cleaning while somebody promotes: nothing is lost."""
+"""Cleaning that is killed, or that runs during a promotion: nothing is lost."""
 
 import itertools
 import threading
@@ -35,7 +35,7 @@ WRITES = {
 
 
 def killed_before(patch, n):
-    """Die before the write of number `n`, from 0; one that deletes files dies in its middle."""
+    """Die before write number `n`, counted from 0; one that deletes files dies halfway."""
     written = []
 
     def wrap(cls, method):
@@ -112,11 +112,11 @@ def test_a_deletion_that_was_begun_and_is_not_wanted_any_more_is_taken_back(clie
 
 
 class Turns:
-    """Lets two threads call MLflow in turns: the first so often, the second so often, and so on.
+    """Lets two threads call MLflow in turns, each for a given number of calls.
 
     Args:
-        patch: For MLflow's client.
-        counts: Calls of the first, of the second, of the first …; at the end both finish in turn.
+        patch: The monkeypatch for MLflow's client.
+        counts: Calls of the first thread, of the second, of the first …; then each runs to its end.
     """
 
     CALLS = (
@@ -136,7 +136,7 @@ class Turns:
 
     def in_turn(self, real):
         def call(*arguments, **more):
-            if getattr(self.inside, "call", False):  # one of MLflow's methods calls another one
+            if getattr(self.inside, "call", False):  # an MLflow method calls another one
                 return real(*arguments, **more)
             with self.changed:
                 self.changed.wait_for(lambda: self.whose() == threading.current_thread().name)
@@ -156,7 +156,7 @@ class Turns:
         return self.left[0][0]
 
     def run(self, **actions):
-        """Returns what each action returned or raised."""
+        """Run the actions in threads; return what each of them returned or raised."""
         results = {}
 
         def act(name, action):

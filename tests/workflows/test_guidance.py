@@ -1,4 +1,4 @@
-"""What a search says of the study that it opens, and what may come next."""
+"""What a search says about the study that it opens, and about the next steps."""
 
 import pytest
 

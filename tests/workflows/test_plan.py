@@ -1,4 +1,4 @@
-"""KerasTuner's own HyperModels, as they are, from a plan to a model that can be stored."""
+"""KerasTuner's own HyperModels, unchanged, from a plan to a model that can be stored."""
 
 import types
 from pathlib import Path

@@ -34,7 +34,7 @@ def asked(stored, monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with a face, two faces, a cropped face, no face, and no picture."""
+    """A folder with pictures of one, two, a cropped and no face, and a broken file."""
     folder = tmp_path / "photos"
     (folder / "group").mkdir(parents=True)
     face = Image.fromarray(skimage.data.astronaut())

@@ -25,7 +25,7 @@ _names = (f"m{number}" for number in itertools.count())
 
 
 def write_csv(file, usages, seed):
-    """A CSV like that of the challenge, of faces drawn for this."""
+    """Write a CSV like the challenge's, with drawn faces."""
     images, labels = draw(len(usages), seed=seed)
     lines = ["emotion,pixels,Usage"]
     for image, label, usage in zip(images, labels, usages, strict=True):
@@ -36,7 +36,7 @@ def write_csv(file, usages, seed):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A store with models of several skills, of studies on three CSVs."""
+    """A store with models of different skill, from studies on three CSVs."""
     folder = tmp_path_factory.mktemp("world")
     usages = ["Training"] * 280 + ["PublicTest"] * 140 + ["PrivateTest"] * 140
     write_csv(folder / "faces.csv", usages, seed=1)
@@ -62,8 +62,8 @@ def world(tmp_path_factory):
 def enter(client, csv, folder, *, skill):
     """Store a model of a study on `csv`, as a search does.
 
-    It was shown the test pictures, so that `skill`, the share of its weights that is learnt, sets
-    how well it does on them.
+    It was trained on the test pictures, so that `skill`, the share of its weights that is learnt,
+    sets how well it does on them.
     """
     search = SearchConfig(study=csv.stem, data=str(csv), backbones="tiny", weights="none")
     splits = prepare(search)
@@ -95,7 +95,7 @@ def enter(client, csv, folder, *, skill):
 
 @pytest.fixture
 def enrol(world, monkeypatch):
-    """A function that registers models under a name of the test's own, as versions 1, 2, …"""
+    """A function that registers models under the test's own name, as versions 1, 2, …"""
     folder, models = world
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -117,7 +117,7 @@ def promotion_run(client):
     (run,) = client.search_runs(
         ["0"], "tags.`fer.command` = 'promote'", max_results=1, order_by=["start_time DESC"]
     )
-    return client.get_run(run.info.run_id)  # a search leaves out the models
+    return client.get_run(run.info.run_id)  # `search_runs` omits the models
 
 
 def test_the_first_model_then_a_better_one_then_back(enrol, capsys):
@@ -241,7 +241,7 @@ def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
     client, name = enrol("weak", "good")
     aliases.set_champion(client, name, "1")
     shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
-    if left:  # Training has become smaller, test is as it was
+    if left:  # fewer training pictures, the same test pictures
         lines = (tmp_path / "kept.csv").read_text().splitlines()
         (world[0] / "other.csv").write_text("\n".join([lines[0], *lines[-280 - left :]]))
     try:

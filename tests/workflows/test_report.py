@@ -26,7 +26,7 @@ CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 class World:
-    """Two stores and a CSV like that of the challenge, of faces drawn for this."""
+    """Two stores and a CSV like the challenge's, with drawn faces."""
 
     def __init__(self, folder):
         self.storage, self.csv = f"sqlite:///{folder}/optuna.db", folder / "faces.csv"
@@ -91,7 +91,7 @@ def evaluation(labels, seed):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A study with two complete trials, a failed one, and a score on test."""
+    """A study with two complete trials, a failed one, and a score on the test set."""
     folder = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")

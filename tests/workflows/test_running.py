@@ -1,4 +1,4 @@
-"""A study at work, without workers: what the search does meanwhile."""
+"""What the search does while its trials run, without real workers."""
 
 import sqlite3
 import time
@@ -15,7 +15,7 @@ from fer_search.workflows.search import _ending, _resumable
 
 
 class WorkerPool:
-    """Ends a trial between two polls, like a worker elsewhere."""
+    """Ends a trial between two polls, like a worker on another machine."""
 
     def __init__(self, study, polls):
         self._study, self._polls, self.has_stopped = study, polls, False

@@ -131,7 +131,7 @@ def test_a_worker_was_told_its_share_before_it_imported(tmp_path):
 
 
 def first_environment(process):
-    """What it was started with; the system tells it a moment after the start."""
+    """The environment a process was started with; the system has it shortly after the start."""
     for _ in range(1000):
         if environment := psutil.Process(process.pid).environ():
             return environment
@@ -155,7 +155,7 @@ def test_no_more_wait_than_there_are_processors_beside_the_search(monkeypatch):
 
 def test_gpus_are_dealt_out_in_turn(monkeypatch):
     gpus = [Gpu(0, "H100", (9, 0)), Gpu(3, "H100", (9, 0))]
-    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # none is here
+    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # there is none here
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     shares = shares_to_expect(SearchConfig(workers="auto", trials_per_gpu="2"))
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "3", "0", "3"]
@@ -169,14 +169,14 @@ def test_workers_are_those_that_were_expected(tmp_path, monkeypatch):
 
 def test_who_is_not_needed_ends_as_soon_as_the_workers_are_known(tmp_path, monkeypatch):
     gpus = [Gpu(0, "H100", (9, 0))]
-    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # none is here
+    monkeypatch.setattr(local_worker, "nvidia_gpus", lambda: gpus)  # there is none here
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert begun(tmp_path, asked="3", workers="2") == 2, "of three with equal shares"
     assert begun(tmp_path, asked="1", workers="2") == 0, "it was not told its GPU"
 
 
 def begun(tmp_path, asked, workers):
-    """How many of the workers of a study were on standby, if a request says `asked` workers."""
+    """How many workers of a study were on standby, if the command asked for `asked` workers."""
     config = WorkerConfig(study="none", storage=f"sqlite:///{tmp_path}/optuna.db")
     with Standby(shares_to_expect(SearchConfig(workers=asked))) as standby:
         expected = [psutil.Process(process.pid) for _, process in standby._waiting]

@@ -100,7 +100,7 @@ def test_a_delivery_thread_delivers_and_says_what_came_of_it(study, study_run, s
     (left,) = spool.waiting(folder)
     deliver_left(study, study_run)
     with DeliveryThread(study, study_run, folder) as mine:
-        mine.send(left)  # a search that tidied up was faster
+        mine.send(left)  # a search that cleaned up was faster
     assert [run.info.status for run in trial_runs(study_run)] == ["FINISHED", "FINISHED"]
 
 
@@ -160,7 +160,7 @@ def test_a_delivery_cut_short_is_finished_by_the_next_start(
     with monkeypatch.context() as patch:
         patch.setattr(f"fer_search.tracking.runs.TrialRun.{moment}", cut)
         patch.setattr(worker, "system_metrics", lambda *_: contextlib.nullcontext())
-        if moment == "log_metrics":  # epochs are logged by it too
+        if moment == "log_metrics":  # it logs epochs, too
             patch.setattr("fer_search.tracking.runs.TrialRun.log_epochs", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             deliver(worker.run_trial(trial, splits, study, study_run), study, study_run)
@@ -178,7 +178,7 @@ def test_what_a_process_spooled_before_it_was_killed_is_told_and_delivered(
     study, study_run, splits, monkeypatch
 ):
     def killed(trial):
-        """Leave the trial RUNNING, with the lease of a process that is gone."""
+        """Leave the trial RUNNING, with the lease of a dead process."""
         lease = trial._stop_beating()
         gone = lease | {"pid_start": lease["pid_start"] - 100}
         assert leases.swap(trial._storage, trial._id, lease, gone)
@@ -274,7 +274,7 @@ def test_only_an_epoch_on_which_others_follow_can_be_the_verdict(
     study, study_run, splits, monkeypatch
 ):
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda _: True)
-    worker.run_trial(study.take(), splits, study, study_run)  # one epoch is all it has
+    worker.run_trial(study.take(), splits, study, study_run)  # it has only one epoch
     study.change(search=study.search.model_copy(update={"epochs": 2}).to_params())
     worker.run_trial(study.take(), splits, study, study_run)
     assert states(study) == ["COMPLETE", "PRUNED"]
