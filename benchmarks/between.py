@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "checkpoint of the last epoch": (checkpoint.Checkpoint, "write"),
     "validating the stored model": (training, "evaluate"),
     "… and its views": (worker, "evaluate_views"),
-    "pictures for a figure": (plan, "preview"),
+    "images for a figure": (plan, "preview"),
     "spooling": (spool, "put"),
     "metrics, told": (worker, "announce"),
     "the next trial is taken": (Queue, "take"),
@@ -78,7 +78,7 @@ def main() -> None:
     }
     rows = [[name, seconds] for name, seconds in medians.items()]
     numbers = {"between.seconds": medians[ALL], "between.beside_seconds": medians[BESIDE]}
-    title = f"Between two trials of {options.backbones}, {search.limit} validation pictures"
+    title = f"Between two trials of {options.backbones}, {search.limit} validation images"
     measure.close(title, measure.table(["", "s"], rows), numbers, options.json)
 
 

@@ -95,7 +95,7 @@ def _compare_scores(options: argparse.Namespace) -> None:
     rows.append(["mean", *means])
     numbers["convolutions.score_change"] = means[1] - means[0]
     shown = measure.table(["validation macro-F1", "convolution", "product"], rows)
-    title = f"VGG16 on {options.limit} pictures, {options.epochs} epochs"
+    title = f"VGG16 on {options.limit} images, {options.epochs} epochs"
     measure.close(title, shown, numbers, options.json, precision=options.precision)
 
 

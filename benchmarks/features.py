@@ -69,7 +69,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     head = ["VGG16", "s an epoch, in whole", "by features", "speedup", "trial",
             "macro-F1 by features", "in whole"]  # fmt: skip
-    title = f"Frozen stages, {len(splits.train.labels)} pictures, {epochs} epochs"
+    title = f"Frozen stages, {len(splits.train.labels)} images, {epochs} epochs"
     measure.close(title, measure.table(head, rows), numbers, options.json)
 
 

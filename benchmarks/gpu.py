@@ -1,4 +1,4 @@
-"""Training on a GPU: pictures per second, share of the chip's peak, concurrent trials.
+"""Training on a GPU: images per second, share of the chip's peak, concurrent trials.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu [--quick] [--json FILE] [--sizes 48,96,128]
 
@@ -160,7 +160,7 @@ def _search(**settings: Any) -> float:
 
 
 def _operations(task: Task) -> float:
-    """Count the multiplications and additions to train on a picture: three forward passes."""
+    """Count the multiplications and additions to train on an image: three forward passes."""
     model = classifier.build(TrialConfig(backbone=task.backbone, image_size=task.image_size))
     forward = 0.0
     for layer in model.get_layer(task.backbone).layers:

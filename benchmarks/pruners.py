@@ -83,7 +83,7 @@ def main() -> None:
         precision=precision,
     )
     curves = _trained(search, options.trials or (24 if quick else 30), options.keep)
-    title = f"{len(curves)} trials of {search.epochs} epochs, {search.limit} pictures"
+    title = f"{len(curves)} trials of {search.epochs} epochs, {search.limit} images"
     _report(curves, search.epochs, title, options)
 
 

@@ -4,7 +4,7 @@
     python -m benchmarks.search --quick [--json FILE] [--figure FILE]
 
     ours         mutation, ASHA and the known-good first points
-    staged       ours after a search on a quarter of the pictures with half the epochs, which takes
+    staged       ours after a search on a quarter of the images with half the epochs, which takes
                  a third of the time and hands on its best trials (`warm_start`)
     ours_tpe     ours, but TPE instead of mutation
     unprimed     ours_tpe without the known-good first points
@@ -80,7 +80,7 @@ def main() -> None:
                 kept.write(name, seed, curve)
                 curves[name].append(curve)
                 print(name, seed, curve[-1:], flush=True)
-    _report(curves, f"{seconds:g} s, {space['limit']} pictures, {space['epochs']} epochs", options)
+    _report(curves, f"{seconds:g} s, {space['limit']} images, {space['epochs']} epochs", options)
     if options.figure:
         _plot(curves, seconds, options.figure)
     if failures:

@@ -1,4 +1,4 @@
-"""Pictures per second: our training, its limit, hand-written PyTorch, and a tutorial's loop.
+"""Images per second: our training, its limit, hand-written PyTorch, and a tutorial's loop.
 
     python -m benchmarks.training [--quick] [--json FILE]
 

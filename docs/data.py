@@ -21,7 +21,7 @@ from fer_search.data.splits import split
 
 NAMES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 BLANK = 10
-"""A picture is nearly blank if the standard deviation of its pixels is below this."""
+"""An image is nearly blank if the standard deviation of its pixels is below this."""
 SHOWN = 8
 
 
@@ -29,12 +29,12 @@ def main() -> None:
     """Print the tables and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--votes", type=Path, required=True, help="FER+ votes by path")
-    parser.add_argument("--picture", type=Path, default=Path("docs/figures/data.png"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/data.png"))
     options = parser.parse_args()
     faces = sources.load("fer2013", seed=0)
     images, labels = np.asarray(faces.images), np.asarray(faces.labels)
     part_of = np.array([PARTS.index(part) for part in faces.splits.tolist()])
-    print_counts(labels, part_of, "All pictures")
+    print_counts(labels, part_of, "All images")
     splits = split(faces, limit=0, seed=0)
     for part in PARTS:
         print(f"used of {NAMES[part]}: {len(getattr(splits, part)):,}")
@@ -54,21 +54,21 @@ def main() -> None:
     repeated = [g for g in groups if len(set(labels[g])) == 1 and set(part_of[g]) == {0}]
     rows = {
         "repeated in Training": [(g[0], f"{len(g)} times") for g in repeated],
-        "the same picture, several labels": [
+        "the same image, several labels": [
             (g[0], "\n".join(sorted({EMOTIONS[label] for label in labels[g]}))) for g in conflicts
         ],
         "in PublicTest and in PrivateTest": [(g[0], EMOTIONS[labels[g[-1]]]) for g in shared],
         "nearly blank": [(i, EMOTIONS[labels[i]]) for i in blank],
     }
-    if share > votes.LEAST_AGREEMENT:  # otherwise they are votes on other pictures
+    if share > votes.LEAST_AGREEMENT:  # otherwise they are votes on other images
         rows["no face (FER+)"] = [(i, EMOTIONS[labels[i]]) for i in no_face]
-    options.picture.parent.mkdir(parents=True, exist_ok=True)
-    drawn(rows, images).savefig(options.picture, dpi=110)
-    print(f"\nwrote {options.picture}")
+    options.figure.parent.mkdir(parents=True, exist_ok=True)
+    drawn(rows, images).savefig(options.figure, dpi=110)
+    print(f"\nwrote {options.figure}")
 
 
 def same_pixels(images: np.ndarray) -> list[list[int]]:
-    """Return the positions of each picture that occurs more than once."""
+    """Return the positions of each image that occurs more than once."""
     groups = defaultdict(list)
     for i, same in enumerate(identities(images).tolist()):
         groups[same].append(i)
@@ -76,7 +76,7 @@ def same_pixels(images: np.ndarray) -> list[list[int]]:
 
 
 def print_counts(labels: np.ndarray, part_of: np.ndarray, title: str) -> None:
-    """Print a table of pictures by part and emotion."""
+    """Print a table of images by part and emotion."""
     print(f"\n{title}\n\n| | {' | '.join(EMOTIONS)} | all |\n|{' --- |' * (len(EMOTIONS) + 2)}")
     for number, part in enumerate(PARTS):
         counts = np.bincount(labels[part_of == number], minlength=len(EMOTIONS))
@@ -86,8 +86,8 @@ def print_counts(labels: np.ndarray, part_of: np.ndarray, title: str) -> None:
 
 
 def print_repeats(groups: list[list[int]], labels: np.ndarray, part_of: np.ndarray) -> None:
-    """Print how many pictures repeat within parts, across parts and under several labels."""
-    print(f"\nredundant pictures in all: {sum(len(group) - 1 for group in groups):,}")
+    """Print how many images repeat within parts, across parts and under several labels."""
+    print(f"\nredundant images in all: {sum(len(group) - 1 for group in groups):,}")
     for number, part in enumerate(PARTS):
         n = sum(max(0, (part_of[group] == number).sum() - 1) for group in groups)
         print(f"redundant inside {NAMES[part]}: {n:,}")
@@ -95,20 +95,20 @@ def print_repeats(groups: list[list[int]], labels: np.ndarray, part_of: np.ndarr
         both = [group for group in groups if {one, other} <= set(part_of[group])]
         rows = sum((part_of[group] == other).sum() for group in both)
         names = f"{NAMES[PARTS[one]]} and {NAMES[PARTS[other]]}"
-        print(f"{names} share {len(both):,} pictures, {rows:,} rows of the latter")
+        print(f"{names} share {len(both):,} images, {rows:,} rows of the latter")
     conflicts = [group for group in groups if len(set(labels[group])) > 1]
     rows = sum(map(len, conflicts))
-    print(f"the same picture under several labels: {len(conflicts):,} pictures, {rows:,} rows\n")
+    print(f"the same image under several labels: {len(conflicts):,} images, {rows:,} rows\n")
 
 
 def print_parts(title: str, positions: np.ndarray, part_of: np.ndarray) -> None:
-    """Print how many of the pictures at `positions` are in each part."""
+    """Print how many of the images at `positions` are in each part."""
     counts = np.bincount(part_of[positions], minlength=len(PARTS))
     print(f"{title}: " + ", ".join(f"{NAMES[p]} {n:,}" for p, n in zip(PARTS, counts, strict=True)))
 
 
 def drawn(rows: dict[str, list[tuple[int, str]]], images: np.ndarray) -> Figure:
-    """Draw some pictures of each kind, one kind per row."""
+    """Draw some images of each kind, one kind per row."""
     figure = Figure((SHOWN * 1.15, len(rows) * 1.75), layout="constrained")
     grid = figure.subplots(len(rows), SHOWN)
     for axes, (title, found) in zip(grid, rows.items(), strict=True):

@@ -15,7 +15,7 @@ from fer_search.serving.faces import CROPPED, FACE, MARGIN, FaceFinder
 
 EVERY = 70
 SIDE, BORDER = 192, 96
-"""Pixels to which a picture is enlarged, and of grey border, so that no box ends at the edge."""
+"""Pixels to which an image is enlarged, and of grey border, so that no box ends at the edge."""
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
         if first.region == FACE:
             shares.append(first.side / MARGIN / SIDE)
     low, median, high = np.quantile(shares, [0.1, 0.5, 0.9])
-    print(f"{len(images)} pictures; a face is found in {len(shares)}")
-    print(f"its longer side is {median:.2f} of the picture's ({low:.2f} to {high:.2f} in 8 of 10)")
-    print(f"so a picture's side is {1 / median:.2f} of its face's; taken for cropped: {cropped}")
+    print(f"{len(images)} images; a face is found in {len(shares)}")
+    print(f"its longer side is {median:.2f} of the image's ({low:.2f} to {high:.2f} in 8 of 10)")
+    print(f"so an image's side is {1 / median:.2f} of its face's; taken for cropped: {cropped}")
 
 
 if __name__ == "__main__":

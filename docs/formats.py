@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from fer_search import runtime
-from fer_search.data.pictures import scaled
+from fer_search.data.images import scaled
 from fer_search.data.synthetic import draw
 from fer_search.serving import formats
 from fer_search.serving.evaluation import milliseconds_in_turn

@@ -82,7 +82,7 @@ def short(value: Any) -> str:
 
 
 def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
-    """Print scores on PrivateTest, with and without PublicTest's pictures, and on both merged."""
+    """Print scores on PrivateTest, with and without PublicTest's images, and on both merged."""
     file = client.download_artifacts(study_run.info.run_id, "test_predictions.npz")
     with np.load(file, allow_pickle=False) as kept:
         arrays = dict(kept)
@@ -97,7 +97,7 @@ def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
     model, _ = load_keras(client, trial.data.tags[MODEL_TAG])
     plain = evaluate(model, public_images, public_labels)
     of_public = {1: plain} | evaluate_views(model, public_images, plain, most)
-    print("\n| pictures | views | accuracy | macro-F1 |\n| --- | --- | --- | --- |")
+    print("\n| images | views | accuracy | macro-F1 |\n| --- | --- | --- | --- |")
     for views, evaluation in sorted(test.items()):
         without = Evaluation(labels[~shared], evaluation.probabilities[~shared])
         print_score(f"PrivateTest, {len(labels):,}", views, evaluation)
@@ -121,7 +121,7 @@ def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
 
 
 def public(test_origins: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Load PublicTest's pictures and labels, and which test pictures it contains too."""
+    """Load PublicTest's images and labels, and which test images it contains too."""
     faces = sources.load("fer2013", seed=0)
     images, labels = np.asarray(faces.images), np.asarray(faces.labels)
     chosen = faces.splits == PARTS[1]
@@ -131,14 +131,14 @@ def public(test_origins: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
     return images[chosen], labels[chosen], np.array(shared)
 
 
-def print_score(pictures: str, views: int, evaluation: Evaluation) -> None:
+def print_score(images: str, views: int, evaluation: Evaluation) -> None:
     """Print a row with accuracy and macro-F1 and their 95 % intervals."""
     ends = evaluation.intervals()
     cells = [
         f"{value:.4f} ({ends[name][0]:.3f} to {ends[name][1]:.3f})"
         for name, value in (("accuracy", evaluation.accuracy), ("macro_f1", evaluation.macro_f1))
     ]
-    print(f"| {pictures} | {views} | {' | '.join(cells)} |")
+    print(f"| {images} | {views} | {' | '.join(cells)} |")
 
 
 def copy(client: MlflowClient, study_run: Run, folder: Path) -> None:

@@ -36,7 +36,7 @@ class PromotionConfig(Request):
     )
     max_megabytes: float = Field(0, ge=0, description="largest stored model; 0 = no limit")
     max_milliseconds: float = Field(
-        0, ge=0, description="longest time for one picture, on this machine; 0 = no limit"
+        0, ge=0, description="longest time for one image, on this machine; 0 = no limit"
     )
 
     @pydantic.model_validator(mode="after")
@@ -52,9 +52,9 @@ class PromotionConfig(Request):
 class PredictionConfig(Request):
     """Predictions: the parameters of `mlflow run . -e predict`."""
 
-    input: str = Field(min_length=1, description="a picture, a folder, or a CSV with a column path")
+    input: str = Field(min_length=1, description="an image, a folder, or a CSV with a column path")
     output: str = Field(
-        min_length=1, description="a .csv, a .json, or a folder for annotated pictures and a CSV"
+        min_length=1, description="a .csv, a .json, or a folder for annotated images and a CSV"
     )
     model: str = Field(
         "models:/fer-emotion@champion", min_length=1, description="address of the model in MLflow"

@@ -1,4 +1,4 @@
-"""Two models on the same pictures: how certain it is that one is better, and their calibration.
+"""Two models on the same images: how certain it is that one is better, and their calibration.
 
 Numpy and scipy only; nothing here knows where the models come from.
 """
@@ -20,7 +20,7 @@ _AT_ONCE = 2_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """How much higher one macro-F1 is than another, on the same pictures."""
+    """How much higher one macro-F1 is than another, on the same images."""
 
     gain: float
     lower: float
@@ -35,10 +35,10 @@ def macro_f1_gain(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Gain:
-    """Bound a gain in macro-F1 from below, by the paired percentile bootstrap over pictures.
+    """Bound a gain in macro-F1 from below, by the paired percentile bootstrap over images.
 
-    A resample of pictures is a multinomial draw from the counts of (true, ours, theirs), so the
-    two models are always compared on the same pictures. Source: Efron and Tibshirani 1993,
+    A resample of images is a multinomial draw from the counts of (true, ours, theirs), so the
+    two models are always compared on the same images. Source: Efron and Tibshirani 1993,
     chapter 13; for paired comparisons Koehn 2004, https://aclanthology.org/W04-3250.
 
     Args:
@@ -72,7 +72,7 @@ def mcnemar(ours: Evaluation, theirs: Evaluation) -> float:
     Source: McNemar 1947; for classifiers Dietterich 1998, https://doi.org/10.1162/089976698300017197.
 
     Returns:
-        The two-sided p-value; 1 if they are right on the same pictures.
+        The two-sided p-value; 1 if they are right on the same images.
 
     Raises:
         ValueError: If the labels differ.
@@ -90,8 +90,8 @@ def mcnemar(ours: Evaluation, theirs: Evaluation) -> float:
 class Reliability:
     """How confident a model is and how often it is right, in confidence bins of equal width."""
 
-    pictures: np.ndarray
-    """Number of pictures per bin, shape (15,); bin i holds confidences in (i/15, (i+1)/15]."""
+    images: np.ndarray
+    """Number of images per bin, shape (15,); bin i holds confidences in (i/15, (i+1)/15]."""
     sure: np.ndarray
     """Mean probability of the predicted emotion, shape (15,); 0 in an empty bin."""
     right: np.ndarray
@@ -99,11 +99,11 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Mean gap between confidence and accuracy, weighted by pictures, in [0, 1].
+        """Mean gap between confidence and accuracy, weighted by images, in [0, 1].
 
         The expected calibration error, https://proceedings.mlr.press/v70/guo17a.html.
         """
-        return float(np.average(np.abs(self.sure - self.right), weights=self.pictures))
+        return float(np.average(np.abs(self.sure - self.right), weights=self.images))
 
 
 def reliability(evaluation: Evaluation) -> Reliability:
@@ -111,12 +111,12 @@ def reliability(evaluation: Evaluation) -> Reliability:
     sure = evaluation.probabilities.max(axis=1)
     right = evaluation.predictions == evaluation.labels
     bins = np.clip(np.ceil(sure * _BINS).astype(int) - 1, 0, _BINS - 1)
-    pictures = np.bincount(bins, minlength=_BINS)
+    images = np.bincount(bins, minlength=_BINS)
     sums = (np.bincount(bins, values, minlength=_BINS) for values in (sure, right))
-    means = [total / np.maximum(pictures, 1) for total in sums]
-    return Reliability(pictures=pictures, sure=means[0], right=means[1])
+    means = [total / np.maximum(images, 1) for total in sums]
+    return Reliability(images=images, sure=means[0], right=means[1])
 
 
 def _check_same(ours: Evaluation, theirs: Evaluation) -> None:
     if not np.array_equal(ours.labels, theirs.labels):
-        raise ValueError("expected two evaluations on the same pictures, got different labels")
+        raise ValueError("expected two evaluations on the same images, got different labels")

@@ -24,7 +24,7 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 has another order (angry, disgust, fear, happy, sad, surprise, neutral)."""
 
 FACE_SIZE = 48
-"""Side of the packed pictures in pixels, as in FER2013."""
+"""Side of the packed images in pixels, as in FER2013."""
 
 BACKBONES = ("vgg16", "resnet50", "tiny")
 STAGES = 5
@@ -42,7 +42,7 @@ PRECISIONS = ("auto", "mixed_bfloat16", "mixed_float16", "float32")
 LOCAL, RAY = LAUNCHERS = ("local", "ray")
 REGISTER = ("all", "best", "none")
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512
-"""VGG16 and ResNet50 halve a picture five times, so 32 pixels is the minimum."""
+"""VGG16 and ResNet50 halve an image five times, so 32 pixels is the minimum."""
 
 VIEWS = (1, 2, 10)
 AUTO, NONE = "auto", "none"
@@ -143,7 +143,7 @@ class SearchConfig(Request):
         "asha", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
     )
     views: Views = Field(
-        2, description="views of a picture (1, 2 or 10) up to which metrics are also logged"
+        2, description="views of an image (1, 2 or 10) up to which metrics are also logged"
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         1, description="worker processes on this machine; auto = as many as the GPUs hold"

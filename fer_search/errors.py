@@ -3,7 +3,7 @@
     FerSearchError          the root: a message (what happened, what was expected) and a hint
     |-- InputError          a person asked for something impossible: exit status 2, no traceback
     |   |-- ConfigError     a parameter: unknown name, wrong value, contradiction
-    |   |-- DataError       the data: missing, empty, unreadable, a class without pictures
+    |   |-- DataError       the data: missing, empty, unreadable, a class without images
     |   |-- HyperModelError a foreign HyperModel: not found, or its models cannot be used
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
     |   `-- StoreError      Optuna's or MLflow's store: cannot be opened, or holds something else

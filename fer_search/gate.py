@@ -19,13 +19,13 @@ GUESSING = 1 / len(EMOTIONS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured of a model on the test pictures of a promotion."""
+    """What was measured of a model on the test images of a promotion."""
 
     evaluation: Evaluation
     megabytes: float
     """Size of the stored Keras model; a megabyte is 10^6 bytes."""
     milliseconds: float
-    """Median time for one picture by itself, on the machine that decides."""
+    """Median time for one image by itself, on the machine that decides."""
 
     def numbers(self) -> dict[str, float]:
         """Return the numbers that are compared, by name."""
@@ -68,7 +68,7 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
 
     Args:
         candidate: The candidate, measured on the test set.
-        champion: The champion, measured on the same pictures; None if there is none, in which case
+        champion: The champion, measured on the same images; None if there is none, in which case
             only floors and limits apply.
         policy: The requirements of the promotion.
     """
@@ -144,7 +144,7 @@ def _floors_and_limits(candidate: Measured, policy: PromotionConfig) -> Iterator
     limits = {
         "calibration error": (reliability(evaluation).error, policy.max_calibration_error),
         "megabytes": (candidate.megabytes, policy.max_megabytes),
-        "milliseconds per picture": (candidate.milliseconds, policy.max_milliseconds),
+        "milliseconds per image": (candidate.milliseconds, policy.max_milliseconds),
     }
     for name, (value, limit) in limits.items():
         if limit:

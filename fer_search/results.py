@@ -24,7 +24,7 @@ class EpochMetrics:
     loss: float
     """Mean training loss, with augmentation, label smoothing and weights as trained."""
     accuracy: float
-    """Training accuracy on the augmented pictures; NaN if a foreign network does not report it."""
+    """Training accuracy on the augmented images; NaN if a foreign network does not report it."""
     val_loss: float
     """Plain cross-entropy on validation: no smoothing, no weights."""
     val_accuracy: float
@@ -67,7 +67,7 @@ class Evaluation:
     """Predicted probabilities compared with the labels.
 
     Args:
-        labels: True emotion per picture, shape (N,), values in [0, 7), N at least 1.
+        labels: True emotion per image, shape (N,), values in [0, 7), N at least 1.
         probabilities: Shape (N, 7), rows sum to 1.
 
     Raises:
@@ -85,7 +85,7 @@ class Evaluation:
                 f"got {self.labels.shape} and {self.probabilities.shape}"
             )
         if len(self.labels) == 0:
-            raise ValueError("expected at least one picture to evaluate, got none")
+            raise ValueError("expected at least one image to evaluate, got none")
         if self.labels.min() < 0 or self.labels.max() >= n_classes:
             raise ValueError(
                 f"expected labels in [0, {n_classes}), got {set(self.labels.tolist())}"
@@ -95,7 +95,7 @@ class Evaluation:
 
     @property
     def predictions(self) -> np.ndarray:
-        """Most probable emotion per picture, shape (N,); the first one wins a tie."""
+        """Most probable emotion per image, shape (N,); the first one wins a tie."""
         predictions: np.ndarray = self.probabilities.argmax(axis=1)
         return predictions
 
@@ -113,7 +113,7 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Cross-entropy in nats per picture; probabilities below 1e-7 count as 1e-7."""
+        """Cross-entropy in nats per image; probabilities below 1e-7 count as 1e-7."""
         chosen = self.probabilities[np.arange(len(self.labels)), self.labels]
         return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
 
@@ -124,7 +124,7 @@ class Evaluation:
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of an emotion's pictures that are found, shape (7,); 0 if it has no picture."""
+        """Share of an emotion's images that are found, shape (7,); 0 if it has no image."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
 
     @property
@@ -139,7 +139,7 @@ class Evaluation:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Unweighted mean of `recall` over the emotions that have pictures."""
+        """Unweighted mean of `recall` over the emotions that have images."""
         present = self.confusion.sum(axis=1) > 0
         return float(self.recall[present].mean())
 
@@ -148,7 +148,7 @@ class Evaluation:
 
         Args:
             prefix: `val` or `test`.
-            views: Number of views of each picture that were averaged; the names end in it if more
+            views: Number of views of each image that were averaged; the names end in it if more
                 than 1.
         """
         values = {
@@ -162,11 +162,11 @@ class Evaluation:
     def intervals(
         self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> dict[str, tuple[float, float]]:
-        """Bootstrap percentile intervals over pictures (Efron and Tibshirani 1993, chapter 13).
+        """Bootstrap percentile intervals over images (Efron and Tibshirani 1993, chapter 13).
 
-        A resample of pictures is a multinomial draw from the cells of the confusion matrix. What
+        A resample of images is a multinomial draw from the cells of the confusion matrix. What
         was never right, or always, is so in every resample; it gets the exact binomial interval
-        (Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404) over the pictures that
+        (Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404) over the images that
         count for it.
 
         Args:
@@ -196,14 +196,14 @@ class Evaluation:
         return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     def report(self) -> dict[str, Mapping[str, float]]:
-        """Return precision, recall, F1 and pictures per emotion, and the headline numbers."""
+        """Return precision, recall, F1 and images per emotion, and the headline numbers."""
         support = self.confusion.sum(axis=1)
         rows: dict[str, Mapping[str, float]] = {
             name: {
                 "precision": float(self.precision[i]),
                 "recall": float(self.recall[i]),
                 "f1": float(self.f1[i]),
-                "pictures": int(support[i]),
+                "images": int(support[i]),
             }
             for i, name in enumerate(EMOTIONS)
         }
@@ -211,7 +211,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
             "balanced_accuracy": self.balanced_accuracy,
-            "pictures": int(support.sum()),
+            "images": int(support.sum()),
         }
         return rows
 
@@ -227,7 +227,7 @@ class TrialResult:
     validation: Evaluation
     """The stored model on the validation set, in float32 and without augmentation."""
     views: Mapping[int, Evaluation] = dataclasses.field(default_factory=dict)
-    """The same with predictions averaged over views of each picture, by number of views."""
+    """The same with predictions averaged over views of each image, by number of views."""
     train_seconds: float
     """Wall time of the epochs, validation included."""
     model_parameters: int

@@ -44,7 +44,7 @@ class Spooled:
     params: dict[str, Any]
     """Hyperparameters by their names in MLflow."""
     result: TrialResult
-    pictures: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
     """What the network saw, as `model.preview` gives it; empty for a foreign network."""
 
     @property
@@ -89,7 +89,7 @@ def put(
     run_id: str,
     params: Mapping[str, Any],
     result: TrialResult,
-    pictures: dict[str, np.ndarray],
+    images: dict[str, np.ndarray],
     save_model: Callable[[Path], Any],
 ) -> Spooled:
     """Write a trial into the spool, whole or not at all.
@@ -100,7 +100,7 @@ def put(
         run_id: MLflow run of the trial.
         params: Hyperparameters of the trial; values that JSON can hold.
         result: Result of the trial.
-        pictures: See `Spooled.pictures`.
+        images: See `Spooled.images`.
         save_model: Writes the inference model to the path it is given.
     """
     facts = {
@@ -120,7 +120,7 @@ def put(
         "true_labels": evaluation.labels,
         "probabilities": evaluation.probabilities,
     } | {f"{_VIEWS}{n}": of_views.probabilities for n, of_views in result.views.items()}
-    np.savez(draft / _ARRAYS, **arrays | pictures)
+    np.savez(draft / _ARRAYS, **arrays | images)
     (draft / _FACTS).write_text(json.dumps(facts))
     place = spool / f"trial-{number:03d}"
     if place.exists():  # an earlier attempt at the same trial, never told: the caller has its lease
@@ -180,5 +180,5 @@ def _read(place: Path) -> Spooled:
             train_seconds=facts["train_seconds"],
             model_parameters=facts["model_parameters"],
         ),
-        pictures=arrays,
+        images=arrays,
     )

@@ -22,7 +22,7 @@ from fer_search.settings import Frozen, one_of
 
 
 class Augmentation(Frozen):
-    """How much training pictures are varied; 0 is the identity for each of the changes."""
+    """How much training images are varied; 0 is the identity for each of the changes."""
 
     rotation: float = Field(0, ge=0, le=45)
     """Largest rotation to either side, in degrees."""

@@ -93,7 +93,7 @@ def test_three_points_are_recognised_on_the_whole_of_privatetest():
     assert share_won(100, 0.6, 0.525) >= 0.8
 
 
-def test_other_pictures_cannot_be_compared():
+def test_other_images_cannot_be_compared():
     ours, _ = two_models(0, 0.6, 0.6, n=50)
     theirs, _ = two_models(1, 0.6, 0.6, n=50)
     for compare in (mcnemar, lambda a, b: macro_f1_gain(a, b, confidence=0.95)):
@@ -112,12 +112,12 @@ def test_calibration_error_is_the_distance_between_sureness_and_accuracy():
     assert reliability(Evaluation(labels, np.eye(7)[labels + 1])).error == 1
 
 
-def test_reliability_sorts_pictures_into_bins_of_sureness():
+def test_reliability_sorts_images_into_bins_of_sureness():
     sure = np.array([0.2, 0.95, 1.0, 0.95])
     probabilities = np.full((4, 7), ((1 - sure) / 6)[:, None])
     probabilities[:, 3] = sure
     bins = reliability(Evaluation(np.array([3, 3, 3, 0]), probabilities))
-    assert bins.pictures.tolist() == [0, 0, 1, *[0] * 11, 3]
+    assert bins.images.tolist() == [0, 0, 1, *[0] * 11, 3]
     assert bins.sure[[2, -1]] == pytest.approx([0.2, 2.9 / 3])
     assert bins.right[[2, -1]] == pytest.approx([1, 2 / 3])
     assert bins.error == pytest.approx((0.8 + 0.9) / 4)

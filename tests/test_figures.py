@@ -76,8 +76,8 @@ STUDIES = [
 ]
 
 
-def evaluation(labels, n_pictures=1):
-    labels = np.repeat(labels, n_pictures)
+def evaluation(labels, n_images=1):
+    labels = np.repeat(labels, n_images)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(len(EMOTIONS)), len(labels))
     return Evaluation(labels, probabilities)
 
@@ -263,7 +263,7 @@ def test_importances_are_ranked(importances):
     "seen",
     [
         pytest.param(evaluation(range(7), 5_000), id="many"),
-        pytest.param(evaluation([3]), id="one_picture"),
+        pytest.param(evaluation([3]), id="one_image"),
         pytest.param(evaluation([0, 6], 10), id="absent_emotions"),
         pytest.param(
             Evaluation(np.arange(7).repeat(4_000), np.eye(7).repeat(4_000, 0)), id="right"
@@ -286,7 +286,7 @@ def test_calibration_is_a_line_beside_the_ideal_one_and_a_count():
     left, right = figure.axes
     assert left.lines[1].get_xydata().tolist() == [[pytest.approx(0.9), pytest.approx(6 / 9)]]
     assert [bar.get_height() for bar in right.patches] == [0] * 13 + [9, 0]
-    assert "expected calibration error 0.233  ·  9 pictures" in words(figure)
+    assert "expected calibration error 0.233  ·  9 images" in words(figure)
 
 
 def test_confusion_has_counts_shares_recall_and_f1():
@@ -298,7 +298,7 @@ def test_confusion_has_counts_shares_recall_and_f1():
     assert {"3", "75%", "25%", "recall", "F1"} <= set(said)
     assert "0.75" in said  # recall of angry
     assert "0.86" in said  # its F1: 2 * 3 / (3 + 4)
-    assert said.count("–") == 5  # there is no recall without pictures
+    assert said.count("–") == 5  # there is no recall without images
 
 
 @pytest.mark.parametrize(("n_epochs", "best"), [(0, None), (1, 1), (1, None), (40, 17)])
@@ -316,19 +316,19 @@ def test_one_epoch_is_drawn_as_points():
         assert all(line.get_marker() == "o" for line in axes.lines)
 
 
-@pytest.mark.parametrize(("n_pictures", "n_variations"), [(1, 1), (7, 3), (3, 0)])
-def test_augmentation_shows_every_variation(n_pictures, n_variations):
-    originals = np.zeros((n_pictures, 48, 48), np.uint8)
-    augmented = np.full((n_variations, n_pictures, 48, 48), 100.0)
-    figure = trial_figures.augmentation(originals, augmented, np.arange(n_pictures))
+@pytest.mark.parametrize(("n_images", "n_variations"), [(1, 1), (7, 3), (3, 0)])
+def test_augmentation_shows_every_variation(n_images, n_variations):
+    originals = np.zeros((n_images, 48, 48), np.uint8)
+    augmented = np.full((n_variations, n_images, 48, 48), 100.0)
+    figure = trial_figures.augmentation(originals, augmented, np.arange(n_images))
     assert png(figure)
     ((sheet,),) = (axes.images for axes in figure.axes)
     pixels, counts = np.unique(sheet.get_array(), return_counts=True)
     shown = dict(zip(pixels, counts, strict=True))
-    assert shown.get(0) == n_pictures * 48 * 48
-    assert shown.get(100, 0) == n_variations * n_pictures * 48 * 48
+    assert shown.get(0) == n_images * 48 * 48
+    assert shown.get(100, 0) == n_variations * n_images * 48 * 48
     assert set(shown) <= {0, 100, 255}, "between them is white"
-    assert {"What the network saw", "original", *EMOTIONS[:n_pictures]} <= words(figure)
+    assert {"What the network saw", "original", *EMOTIONS[:n_images]} <= words(figure)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ LABELS = np.repeat(np.arange(7), 100)
 
 
 def measured(hits=60, *, megabytes=10.0, milliseconds=5.0, sure=0.6, **hits_of):
-    """A model that recognises `hits` of each emotion's 100 pictures and takes the rest for the next
+    """A model that recognises `hits` of each emotion's 100 images and takes the rest for the next
     emotion; `hits_of` overrides single emotions."""
     numbers = [hits_of.get(name, hits) for name in EMOTIONS]
     rows = np.tile(np.arange(100), 7)
@@ -103,7 +103,7 @@ def test_accuracy_must_not_fall_beyond_chance():
     ("limit", "value", "name"),
     [
         ("max_megabytes", 9.9, "megabytes 10"),
-        ("max_milliseconds", 4.9, "milliseconds per picture 5"),
+        ("max_milliseconds", 4.9, "milliseconds per image 5"),
         ("max_calibration_error", 0.29, "calibration error 0.3"),
     ],
 )

@@ -59,7 +59,7 @@ def test_metrics_agree_with_scikit_learn(evaluation):
 
 
 @given(evaluations(), st.randoms())
-def test_the_order_of_pictures_does_not_matter(evaluation, random):
+def test_the_order_of_images_does_not_matter(evaluation, random):
     order = random.sample(range(len(evaluation.labels)), len(evaluation.labels))
     other = Evaluation(evaluation.labels[order], evaluation.probabilities[order])
     assert other.metrics("val") == pytest.approx(evaluation.metrics("val"))
@@ -87,7 +87,7 @@ def test_metric_names_are_the_contract():
     }
 
 
-def test_intervals_are_those_of_resampled_pictures():
+def test_intervals_are_those_of_resampled_images():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 7, 400)
     right = rng.random(400) < 0.6
@@ -104,7 +104,7 @@ def test_intervals_are_those_of_resampled_pictures():
         assert low < evaluation.metrics("x")[f"x_{name}"] < high
 
 
-def test_an_emotion_without_pictures_has_an_interval_of_zero():
+def test_an_emotion_without_images_has_an_interval_of_zero():
     evaluation = Evaluation(np.zeros(9, int), np.eye(7)[[0] * 9])
     assert evaluation.intervals()["f1_sad"] == (0, 0)
 

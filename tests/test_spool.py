@@ -7,7 +7,7 @@ from fer_search import spool
 from fer_search.results import EpochMetrics, Evaluation, TrialResult
 
 PARAMS = {"backbone": "tiny", "dropout": 0.3, "flip": True}
-PICTURES = {
+IMAGES = {
     "originals": np.zeros((7, 48, 48), np.uint8),
     "augmented": np.ones((2, 7, 48, 48), np.uint8),
     "labels": np.arange(7),
@@ -27,7 +27,7 @@ def result():
 
 def put(folder, number=3, save_model=lambda path: path.write_text("weights")):
     return spool.put(
-        folder, number=number, run_id="r", params=PARAMS, result=result(), pictures=PICTURES,
+        folder, number=number, run_id="r", params=PARAMS, result=result(), images=IMAGES,
         save_model=save_model,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_a_trial_comes_back_as_it_was_put():
     np.testing.assert_array_equal(
         found.result.views[2].probabilities, result().views[2].probabilities
     )
-    assert set(found.pictures) == set(PICTURES)
+    assert set(found.images) == set(IMAGES)
     found.remove()
     assert not list(spool.waiting(folder))
 

@@ -70,9 +70,9 @@ def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
 def test_an_experiment_that_is_gone_is_refused(client, monkeypatch, variable):
-    number = client.create_experiment("old")
+    number = client.create_experiment(variable)
     client.delete_experiment(number)
-    monkeypatch.setenv(variable, "old" if variable.endswith("NAME") else number)
+    monkeypatch.setenv(variable, variable if variable.endswith("NAME") else number)
     with pytest.raises(StoreError, match="cannot be made in sqlite") as refusal:
         store.begin_run(client, "s", {})
     assert refusal.value.hint == "check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME"

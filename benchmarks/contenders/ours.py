@@ -52,7 +52,7 @@ def _without_training(trial, search, file):
     return Plan(
         params=config.to_params(),
         train=train,
-        pictures=lambda splits: {},
+        images=lambda splits: {},
         checkpoint=Checkpoint(file, config.to_params()),
     )
 

@@ -3,7 +3,7 @@
     python -m benchmarks.loops.NAME BACKBONE DEPTH BATCH_SIZE DATA LIMIT IMAGE_SIZE
 
 Each imports and loads its data; then, for every line on its standard input, it trains a little and
-prints its pictures per second. The first time, it compiles.
+prints its images per second. The first time, it compiles.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Task:
     """Number of trained stages, counted from the output."""
     batch_size: int
     data: str
-    """The source of the pictures, as in `SearchConfig.data`."""
+    """The source of the images, as in `SearchConfig.data`."""
     limit: int
-    """Number of training pictures."""
+    """Number of training images."""
     image_size: int = 48
     """Side in pixels to which faces are scaled."""
 
@@ -69,7 +69,7 @@ class Loop:
         self._process.communicate()
 
     def rate(self) -> float:
-        """Train a little and return pictures per second."""
+        """Train a little and return images per second."""
         self.ask()
         return self.read()
 
@@ -80,7 +80,7 @@ class Loop:
         self._process.stdin.flush()
 
     def read(self) -> float:
-        """Wait for the measurement and return pictures per second."""
+        """Wait for the measurement and return images per second."""
         assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith("rate "):

@@ -1,4 +1,4 @@
-"""The loop that tutorials teach: pictures in folders, Random* layers, float32 and `fit`."""
+"""The loop that tutorials teach: images in folders, Random* layers, float32 and `fit`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Turns(keras.callbacks.Callback):
             return
         self._batches += 1
         if self._batches == self._task.limit // self._task.batch_size - 1:
-            pictures = self._batches * self._task.batch_size
-            answer(pictures / (time.perf_counter() - self._began))
+            images = self._batches * self._task.batch_size
+            answer(images / (time.perf_counter() - self._began))
 
 
 def main() -> None:
-    """Train epoch after epoch on pictures in folders."""
+    """Train epoch after epoch on images in folders."""
     task = Task.read()
     runtime.configure("float32")
     train = prepare(SearchConfig(data=task.data, limit=task.limit)).train

@@ -46,5 +46,5 @@ def _recorded(task, train, config, splits, *, on_epoch, **more):
 
 
 def _of_a_few(evaluate, model, images, labels):
-    """Score the stored model on a few pictures; no tuner needs it, and Hyperband repeats it."""
+    """Score the stored model on a few images; no tuner needs it, and Hyperband repeats it."""
     return evaluate(model, images[:32], labels[:32])

@@ -23,7 +23,7 @@ def tune(task: Task, name: str) -> None:
 
     def run(point):
         runtime.configure()
-        task = ray.get(shared)  # the pictures are too large to pickle with the function
+        task = ray.get(shared)  # the images are too large to pickle with the function
 
         def on_epoch(epoch):
             task.record(epoch)

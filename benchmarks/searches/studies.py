@@ -54,7 +54,7 @@ def tune(task: Task, name: str) -> None:
 def _search_small(
     task: Task, storage: studies.RDBStorage, search: SearchConfig, facts: dict[str, str]
 ) -> None:
-    """Search for a third of the time, on a quarter of the pictures with half the epochs."""
+    """Search for a third of the time, on a quarter of the images with half the epochs."""
     fewer = {"limit": search.limit // 4, "epochs": max(1, search.epochs // 2)}
     small = search.model_copy(update=fewer | {"study": "small", "warm_start": "none"})
     study = studies.create_study(storage, small, facts)

@@ -1,4 +1,4 @@
-"""The input of training and evaluation: pictures in batches of one shape.
+"""The input of training and evaluation: images in batches of one shape.
 
 Between a `Split` and the loops of `model/`: numpy only, so that every Keras backend can use it.
 One shape per run means that a compiled training step is compiled once.
@@ -17,18 +17,18 @@ from fer_search.data.packing import Mapped
 class Batches:
     """The batches of an epoch, in an order that seed and epoch determine.
 
-    Pictures that do not fill a last batch are left out, different ones in each epoch. If there are
-    fewer pictures than `batch_size`, all of them form the only batch.
+    Images that do not fill a last batch are left out, different ones in each epoch. If there are
+    fewer images than `batch_size`, all of them form the only batch.
 
     Args:
         images: Shape (N, H, W), uint8, N at least 1.
         labels: Shape (N,), int64, values in [0, 7).
-        batch_size: Pictures per batch, at least 1.
+        batch_size: Images per batch, at least 1.
         seed: Seed of the order and of mixup.
-        class_weights: Weight per emotion, shape (7,); None gives all pictures the weight 1.
-        balanced: Whether every emotion present occurs equally often: pictures of rare ones are
+        class_weights: Weight per emotion, shape (7,); None gives all images the weight 1.
+        balanced: Whether every emotion present occurs equally often: images of rare ones are
             repeated within an epoch, those of frequent ones differ between epochs.
-        mixup: α of mixup, at least 0; with 0 no pictures are mixed.
+        mixup: α of mixup, at least 0; with 0 no images are mixed.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Batches:
         return len(self._labels) // self.batch_size
 
     @property
-    def n_pictures(self) -> int:
-        """Number of pictures to choose from."""
+    def n_images(self) -> int:
+        """Number of images to choose from."""
         return len(self._labels)
 
     def start_epoch(self, epoch: int) -> None:
@@ -69,7 +69,7 @@ class Batches:
         self._order = _balanced_order(self._labels, rng) if self._balanced else rng.permutation(n)
 
     def chosen(self, index: int) -> np.ndarray:
-        """Return the pictures in a batch of the current epoch, as indices (B,) into all of them."""
+        """Return the images in a batch of the current epoch, as indices (B,) into all of them."""
         return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _mixed(
     images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend every picture with another of its batch, and the targets likewise.
+    """Blend every image with another of its batch, and the targets likewise.
 
     Because targets carry the sample weights, the cross-entropy of the blend is that of its two
     parts, each with its own weight and share. Source: https://arxiv.org/abs/1710.09412.

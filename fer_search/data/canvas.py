@@ -1,8 +1,8 @@
-"""What `portraits.py` paints on: pictures, and where in a face each of their pixels lies.
+"""What `portraits.py` paints on: images, and where in a face each of their pixels lies.
 
 Shapes are signed distances, negative inside; edges are about a pixel soft, so nothing is jagged.
-They are in coordinates of the face, wherever it is in the picture and however it is turned: its
-middle is the origin, x points to the picture's right and y down, the chin lies near y = 1, the eyes
+They are in coordinates of the face, wherever it is in the image and however it is turned: its
+middle is the origin, x points to the image's right and y down, the chin lies near y = 1, the eyes
 near y = -0.1, and the cheeks end near x = -1 and x = 1.
 """
 
@@ -18,7 +18,7 @@ _Number = np.ndarray | np.floating | float
 
 
 class Canvas:
-    """A batch of pictures, empty at first, each for one person.
+    """A batch of images, empty at first, each for one person.
 
     Args:
         people: Numbers by name, see `synthetic.TRAITS`, each of shape (N, 1, 1) and float32.
@@ -28,7 +28,7 @@ class Canvas:
     """What has been painted so far, (N, 48, 48) float32; 0 is black and 1 white."""
     across: np.ndarray
     down: np.ndarray
-    """Coordinates in the picture, in [-1, 1], shapes (1, 1, 48) and (1, 48, 1)."""
+    """Coordinates in the image, in [-1, 1], shapes (1, 1, 48) and (1, 48, 1)."""
     x: np.ndarray
     y: np.ndarray
     """Coordinates on the face, (N, 48, 48)."""

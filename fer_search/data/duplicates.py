@@ -1,7 +1,7 @@
-"""Pictures to remove from a split because their pixels occur elsewhere.
+"""Images to remove from a split because their pixels occur elsewhere.
 
 FER2013 holds over a thousand exact repeats, some under two labels, and its validation set shares 43
-pictures with its test set. `splits.py` asks this module what to remove before anything is measured.
+images with its test set. `splits.py` asks this module what to remove before anything is measured.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ PARTS = ("train", "validation", "test")
 
 
 def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
-    """Find the pictures to remove from training and validation; those of test always stay.
+    """Find the images to remove from training and validation; those of test always stay.
 
-    From training, all equal pictures with different labels are removed, and so are those that
-    validation or test also hold; of equal pictures with one label the first stays. Validation loses
+    From training, all equal images with different labels are removed, and so are those that
+    validation or test also hold; of equal images with one label the first stays. Validation loses
     what test also holds. Repeats within validation stay: they are part of the benchmark.
 
     Args:
         images: Shape (N, 48, 48), uint8.
         labels: Shape (N,).
-        parts: Index into `PARTS` per picture, shape (N,).
+        parts: Index into `PARTS` per image, shape (N,).
 
     Returns:
-        Ascending positions by reason, without reasons that apply to no picture. A picture to which
+        Ascending positions by reason, without reasons that apply to no image. An image to which
         several reasons apply has the first.
     """
     same = identities(images)
@@ -49,7 +49,7 @@ def find(images: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict[str,
 
 
 def identities(images: np.ndarray) -> np.ndarray:
-    """Number pictures so that equal numbers mean equal pixels.
+    """Number images so that equal numbers mean equal pixels.
 
     Args:
         images: Shape (N, H, W), uint8.

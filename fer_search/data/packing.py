@@ -1,10 +1,10 @@
 """Arrays that are made once and mapped by every process.
 
-Decoding 35,887 pictures takes far longer than reading the 83 MB they come to, and each worker of a
+Decoding 35,887 images takes far longer than reading the 83 MB they come to, and each worker of a
 search needs them. So a source (`sources.py`) passes the function that makes its arrays to this
 module, which keeps them as `.npy` files in the user's cache folder, under a key that names their
-content. The workers of a machine map the same files and so share one copy of the pictures; a
-process copies for itself only batches and the pictures on which it validates.
+content. The workers of a machine map the same files and so share one copy of the images; a
+process copies for itself only batches and the images on which it validates.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _TABLE = "meta.json"
 
 
 class Mapped:
-    """Some of the pictures of a packed array, copied on each access and not kept.
+    """Some of the images of a packed array, copied on each access and not kept.
 
     Args:
-        packed: All pictures (M, 48, 48), uint8.
+        packed: All images (M, 48, 48), uint8.
         indices: Which of them, (N,).
     """
 
@@ -43,9 +43,9 @@ class Mapped:
         return len(self._indices)
 
     def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
-        """Copy the pictures with these numbers (B,), each in [0, N): (B, 48, 48) uint8."""
-        pictures: np.ndarray = self._packed[self._indices[chosen]]
-        return pictures
+        """Copy the images with these numbers (B,), each in [0, N): (B, 48, 48) uint8."""
+        images: np.ndarray = self._packed[self._indices[chosen]]
+        return images
 
 
 def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np
         with _explained(root):
             for remains in (folder, unfinished):
                 if remains.exists():
-                    _log.warning("Making the packed pictures again: %s is damaged", remains)
+                    _log.warning("Making the packed images again: %s is damaged", remains)
                     shutil.rmtree(remains)
             _write(unfinished, made)
             unfinished.rename(folder)
@@ -126,7 +126,7 @@ def _explained(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"the packed pictures cannot be kept in {root}: {error}",
+            f"the packed images cannot be kept in {root}: {error}",
             hint="free some space there (FER2013 takes 90 MB), "
             "or set XDG_CACHE_HOME to a folder that can be written",
         ) from error

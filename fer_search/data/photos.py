@@ -1,33 +1,33 @@
-"""The pictures that a path stands for: one file, a folder of them, or a CSV that lists them."""
+"""The images that a path stands for: one file, a folder of them, or a CSV that lists them."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-from fer_search.data.folders import SUFFIXES, is_picture
+from fer_search.data.folders import SUFFIXES, is_image
 from fer_search.errors import DataError
 
 _COLUMN = "path"
 
 
 def listed(source: Path) -> list[Path]:
-    """List the pictures of a source, in the order of a CSV or of their names.
+    """List the images of a source, in the order of a CSV or of their names.
 
     Args:
-        source: A picture, a folder with pictures at any depth, or a CSV with a column `path`, whose
+        source: An image, a folder with images at any depth, or a CSV with a column `path`, whose
             relative paths start from the folder of the CSV.
 
     Returns:
-        At least one path; whether a picture is there is not checked.
+        At least one path; whether an image is there is not checked.
 
     Raises:
-        DataError: If there is no such file or folder, or it names no picture.
+        DataError: If there is no such file or folder, or it names no image.
     """
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if is_picture(path))
+        found = sorted(path for path in source.rglob("*") if is_image(path))
         if not found:
-            raise DataError(f"{source} holds no picture ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{source} holds no image ({', '.join(sorted(SUFFIXES))})")
         return found
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")

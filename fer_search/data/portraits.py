@@ -1,4 +1,4 @@
-"""Faces painted with numpy: from numbers that describe people to pictures of 48 x 48 pixels.
+"""Faces painted with numpy: from numbers that describe people to images of 48 x 48 pixels.
 
 `synthetic.py` decides who is painted and how they feel. Every layer below adds shapes of a face to
 a `Canvas`, for all faces of a batch at once, from the backdrop to the glasses.

@@ -1,4 +1,4 @@
-"""From the settings of a search to its pictures: the only way in which data are opened.
+"""From the settings of a search to its images: the only way in which data are opened.
 
 The search and each of its workers call `prepare`; equal settings and equal files give equal splits,
 as the digests in the study prove.

@@ -1,4 +1,4 @@
-"""Where faces come from: FER2013 via kagglehub, drawn ones, a folder of pictures, or a table.
+"""Where faces come from: FER2013 via kagglehub, drawn ones, a folder of images, or a table.
 
 The first step of every workflow that needs data: `load` returns `Faces`, which `splits.py` divides
 into training, validation and test. A new source takes one function and one line in `SOURCES`.
@@ -31,12 +31,12 @@ _N_SYNTHETIC = 6_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Faces:
-    """All pictures of a source, before anything is dropped or split."""
+    """All images of a source, before anything is dropped or split."""
 
     name: str
     """`fer2013`, `synthetic`, or a path."""
     source_url: str
-    """Where a person finds the pictures: a web page or a path."""
+    """Where a person finds the images: a web page or a path."""
     images: np.ndarray
     """(N, 48, 48) uint8, a read-only map of the packed file."""
     labels: np.ndarray
@@ -46,14 +46,14 @@ class Faces:
     splits: np.ndarray
     """(N,) strings: `train`, `validation`, `test` as the source says, or empty if it does not."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """Origin and reason of pictures that could not be read."""
+    """Origin and reason of images that could not be read."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def load(data: str, *, seed: int) -> Faces:
-    """Open a source by name or path; its pictures are decoded once per machine, then mapped.
+    """Open a source by name or path; its images are decoded once per machine, then mapped.
 
     Args:
         data: A name in `SOURCES`, or the path of a folder as described in `folders.py` or of a CSV
@@ -73,7 +73,7 @@ def load(data: str, *, seed: int) -> Faces:
     found = "a file, but no .csv" if os.path.exists(path) else "neither a known source nor a path"
     raise DataError(
         f"data={data} is {found}",
-        hint=f"choose {' or '.join(SOURCES)}, the path of a folder with one folder of pictures per "
+        hint=f"choose {' or '.join(SOURCES)}, the path of a folder with one folder of images per "
         f"emotion ({', '.join(EMOTIONS)}), or a .csv with the columns emotion, pixels and Usage",
     )
 
@@ -109,8 +109,8 @@ SOURCES: Mapping[str, Callable[[int], Faces]] = {
 
 
 def _from_folder(folder: Path, *, name: str, url: str) -> Faces:
-    pictures = folders.scan(folder)
-    packed = pack(folders.content_key(pictures), lambda: folders.read(pictures))
+    files = folders.scan(folder)
+    packed = pack(folders.content_key(files), lambda: folders.read(files))
     return Faces(
         name=name,
         source_url=url,

@@ -1,4 +1,4 @@
-"""Training, validation and test from the faces of a source, without a picture in two of them.
+"""Training, validation and test from the faces of a source, without an image in two of them.
 
 The official split is used where the source tells one. Exact repeats and label conflicts are removed
 from training, and what test shares from validation, because the search selects on validation. Test
@@ -26,11 +26,11 @@ from fer_search.errors import DataError
 
 _TRAIN, _VALIDATION, _TEST = range(len(PARTS))
 _LEFT = -1
-"""Marks a picture that is in no part."""
+"""Marks an image that is in no part."""
 _HELD_OUT = 0.1
-"""Share of pictures for validation, and for test, where the source does not tell them."""
+"""Share of images for validation, and for test, where the source does not tell them."""
 _N_EXAMPLES = 20
-"""Most pictures that the report names for each reason."""
+"""Most images that the report names for each reason."""
 
 _OFFICIAL, _FROM_TRAIN, _SEEDED = "official", "a tenth of train for validation", "seeded 80/10/10"
 _KINDS = {
@@ -45,17 +45,17 @@ _HELD_OUT_PARTS: Mapping[str, tuple[int, ...]] = {
     _FROM_TRAIN: (_VALIDATION,),
     _SEEDED: (_VALIDATION, _TEST),
 }
-"""Kind of split -> parts to hold out of the training pictures."""
+"""Kind of split -> parts to hold out of the training images."""
 _DIGESTED_AT_ONCE = 1024
-"""Pictures that are copied at a time."""
+"""Images that are copied at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The pictures of training, validation or test."""
+    """The images of training, validation or test."""
 
     packed: np.ndarray = dataclasses.field(repr=False)
-    """All pictures of the source, (M, 48, 48) uint8, a map of the packed file."""
+    """All images of the source, (M, 48, 48) uint8, a map of the packed file."""
     indices: np.ndarray = dataclasses.field(repr=False)
     """Which of them are in this split, (N,) int64, ascending."""
     labels: np.ndarray = dataclasses.field(repr=False)
@@ -68,7 +68,7 @@ class Split:
 
     @functools.cached_property
     def images(self) -> np.ndarray:
-        """(N, 48, 48) uint8, copied out of the packed pictures on first use."""
+        """(N, 48, 48) uint8, copied out of the packed images on first use."""
         return self.mapped[np.arange(len(self))]
 
     @property
@@ -99,15 +99,15 @@ def split(
 
     Args:
         faces: All faces of the source, from `sources.load`.
-        limit: Most pictures for training, and most for validation, in the proportions of the
+        limit: Most images for training, and most for validation, in the proportions of the
             emotions, each of which keeps at least one; 0 for all. Test stays whole.
         seed: Seed of random choices; the official split without a limit does not need it.
-        unwanted: Positions of pictures that must not be trained on, by reason; where the source
+        unwanted: Positions of images that must not be trained on, by reason; where the source
             tells validation and test, these keep theirs.
 
     Raises:
         DataError: If the source tells parts that do not make a split, or if an emotion has no
-            pictures in one of the parts.
+            images in one of the parts.
     """
     kind = _kind(faces)
     parts = np.array([PARTS.index(part or "train") for part in faces.splits.tolist()])
@@ -133,7 +133,7 @@ def split(
     report = {
         "source": faces.name,
         "url": faces.source_url,
-        "pictures": len(faces),
+        "images": len(faces),
         "split": kind,
         "official": kind == _OFFICIAL,
         "limit": limit,
@@ -183,12 +183,12 @@ def _kind(faces: Faces) -> str:
     told = frozenset(np.unique(faces.splits).tolist())
     if told not in _KINDS:
         names = " and ".join(part for part in PARTS if part in told)
-        some = "only some of its pictures tell" if "" in told else "its pictures tell"
+        some = "only some of its images tell" if "" in told else "its images tell"
         raise DataError(
             f"{faces.source_url}: {some} a part, {names}; "
             "expected train, validation and test, or train and test, or none at all",
             hint="without test, rename validation to test (validation is then taken from train); "
-            "put pictures that tell no part into the folder of one",
+            "put images that tell no part into the folder of one",
         )
     return _KINDS[told]
 
@@ -208,8 +208,8 @@ def _check_complete(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> 
         if missing:
             limited = f" with limit={limit}" if limit else ""
             raise DataError(
-                f"{faces.source_url}: no pictures of {', '.join(missing)} for {name}{limited}",
-                hint="every emotion needs pictures in training, validation and test, not counting "
+                f"{faces.source_url}: no images of {', '.join(missing)} for {name}{limited}",
+                hint="every emotion needs images in training, validation and test, not counting "
                 f"repeats; a limit must be at least {len(EMOTIONS)}",
             )
 
@@ -226,6 +226,6 @@ def _digest(*parts: Split) -> str:
 
 
 def _counts(part: Split) -> dict[str, int]:
-    """Count the pictures per emotion."""
+    """Count the images per emotion."""
     counts = np.bincount(part.labels, minlength=len(EMOTIONS)).tolist()
     return dict(zip(EMOTIONS, counts, strict=True))

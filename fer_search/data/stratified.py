@@ -1,4 +1,4 @@
-"""A seeded choice of pictures that keeps the proportions of the emotions."""
+"""A seeded choice of images that keeps the proportions of the emotions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def choose(labels: np.ndarray, n: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """Choose `n` of the pictures, stratified by label.
+    """Choose `n` of the images, stratified by label.
 
-    Every label that occurs keeps at least one picture, as far as `n` allows; apart from that, each
+    Every label that occurs keeps at least one image, as far as `n` allows; apart from that, each
     label gets its proportional share, rounded up or down (largest remainders).
 
     Args:
         labels: Shape (N,), small non-negative integers.
-        n: Number of pictures to choose; all if it is N or more.
+        n: Number of images to choose; all if it is N or more.
         seed: Seed of the choice; equal seeds choose equally.
 
     Returns:

@@ -2,7 +2,7 @@
 
 The source `synthetic` serves the demo, the tests and everyone without FER2013. The seven
 expressions differ in the features that tell them apart in life (brows, lids, nose, mouth), identity
-and pictures vary more than the expressions do, and moods may be faint, so the faces can be learned,
+and images vary more than the expressions do, and moods may be faint, so the faces can be learned,
 but not from single pixels. `portraits.py` paints what is decided here.
 """
 
@@ -17,13 +17,13 @@ from fer_search.config import EMOTIONS, FACE_SIZE
 from fer_search.data import portraits
 
 VERSION = 1
-"""Raised with every change that draws other pictures, so that old packed ones are not used."""
+"""Raised with every change that draws other images, so that old packed ones are not used."""
 
 _BATCH = 16
-"""Faces that are painted at once; picture i depends on the seed and i alone."""
+"""Faces that are painted at once; image i depends on the seed and i alone."""
 
 _COUNTS = (3995, 436, 4097, 7215, 4965, 4830, 3171)
-"""Pictures per emotion in FER2013's training set, whose imbalance is imitated."""
+"""Images per emotion in FER2013's training set, whose imbalance is imitated."""
 
 TRAITS: Mapping[str, tuple[float, float]] = {
     # who: shapes in units of the face, see portraits.py; light from 0 (black) to 1 (white)
@@ -34,7 +34,7 @@ TRAITS: Mapping[str, tuple[float, float]] = {
     "brow_height": (-0.05, 0.02), "brow_thickness": (0.028, 0.06), "brow_strength": (0.6, 1.0),
     "nose_length": (0.85, 1.15), "nose_width": (0.13, 0.19), "mouth_size": (0.31, 0.4),
     "lips": (0.6, 1.3), "lip_light": (0.6, 0.85), "clothes": (0.1, 0.9), "frame_light": (0.02, 0.3),
-    # how they hold their head: radians, fractions of half the picture
+    # how they hold their head: radians, fractions of half the image
     "tilt": (-0.32, 0.32), "turn": (-0.55, 0.55), "size": (0.84, 1.16),
     "shift_x": (-0.17, 0.17), "shift_y": (-0.13, 0.17), "gaze": (-0.05, 0.05),
     "smirk": (-0.05, 0.05),

@@ -1,6 +1,6 @@
 """Faces in a table of pixels: the CSV of the ICML challenge, as published and as Kaggle has it.
 
-A row is a picture: `emotion` (0 to 6 in the order of the challenge), `pixels` (48 x 48 numbers
+A row is an image: `emotion` (0 to 6 in the order of the challenge), `pixels` (48 x 48 numbers
 separated by spaces) and, if the file has it, `Usage`. `sources.py` passes files here; names in the
 header may have spaces around them and come in any order, as in Kaggle's `icml_face_data.csv`.
 """
@@ -54,7 +54,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
     Raises:
         DataError: If the file is not such a table, a row is malformed, or an emotion has no
-            pictures.
+            images.
     """
     _log.info("Reading %s", file)
     images, labels, lines, splits, faults = [], [], [], [], []
@@ -78,7 +78,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     missing = [name for i, name in enumerate(EMOTIONS) if i not in labels]
     if missing:
         raise DataError(
-            f"{file}: no pictures of {', '.join(missing)}",
+            f"{file}: no images of {', '.join(missing)}",
             hint="expected are rows of all seven emotions",
         )
     return {

@@ -1,6 +1,6 @@
-"""Second opinions on FER2013: which pictures show no face according to the taggers of FER+.
+"""Second opinions on FER2013: which images show no face according to the taggers of FER+.
 
-Ten people labelled every picture again (https://arxiv.org/abs/1608.01041), and `NF` was one of
+Ten people labelled every image again (https://arxiv.org/abs/1608.01041), and `NF` was one of
 their choices. If `faces=cleaned`, `preparation.py` drops from training what most of them called so.
 """
 
@@ -23,18 +23,18 @@ _NO_FACE = "nf"
 CHOICES = {*EMOTION_NAMES, "contempt", "unknown", _NO_FACE}
 """Columns that count votes."""
 LEAST_AGREEMENT = 0.5
-"""Least share of pictures on which votes and labels should agree; by chance they do on a sixth."""
+"""Least share of images on which votes and labels should agree; by chance they do on a sixth."""
 
 _Votes = Mapping[str, int]
 """Choice, in lower case -> its number of votes."""
 
 
 def not_faces(votes: Mapping[str, _Votes], origins: np.ndarray) -> np.ndarray:
-    """Find the pictures that more than half of the taggers called no face.
+    """Find the images that more than half of the taggers called no face.
 
     Args:
         votes: Votes by path, from `read`.
-        origins: Paths of the pictures within their source, (N,) strings.
+        origins: Paths of the images within their source, (N,) strings.
 
     Returns:
         Ascending positions in `origins`.
@@ -44,13 +44,13 @@ def not_faces(votes: Mapping[str, _Votes], origins: np.ndarray) -> np.ndarray:
 
 
 def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the share of pictures with votes whose label is the emotion with most votes.
+    """Compute the share of images with votes whose label is the emotion with most votes.
 
-    Warns if it is so low that the votes seem to be on other pictures.
+    Warns if it is so low that the votes seem to be on other images.
 
     Args:
         votes: Votes by path, from `read`.
-        origins: Paths of the pictures within their source, (N,) strings.
+        origins: Paths of the images within their source, (N,) strings.
         labels: Shape (N,), index into `EMOTIONS`.
     """
     label_of = dict(zip(origins.tolist(), labels.tolist(), strict=True))
@@ -59,26 +59,26 @@ def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarr
     share = float(np.mean(agreed))
     if share < LEAST_AGREEMENT:
         _log.warning(
-            "what most taggers saw is the label of %.0f %% of the pictures only; FER+ and FER2013 "
-            "agree on far more. Are these the votes on other pictures?",
+            "what most taggers saw is the label of %.0f %% of the images only; FER+ and FER2013 "
+            "agree on far more. Are these the votes on other images?",
             100 * share,
         )
     return share
 
 
 def read(file: Path, origins: np.ndarray) -> dict[str, _Votes]:
-    """Read the votes on the pictures of a source.
+    """Read the votes on the images of a source.
 
     Args:
         file: A CSV with the column `path`, as in `origins` (`train/happy/Training_3.jpg`), and a
             column of votes for each choice, among them `NF`.
-        origins: Paths of the pictures within their source, (N,) strings.
+        origins: Paths of the images within their source, (N,) strings.
 
     Returns:
         Votes for each choice, by path.
 
     Raises:
-        DataError: If it is not such a file, or has votes on none of the pictures.
+        DataError: If it is not such a file, or has votes on none of the images.
     """
     votes = _read(file)
     if not np.isin(origins, list(votes)).any():

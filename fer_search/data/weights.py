@@ -27,7 +27,7 @@ def class_weights(labels: np.ndarray, power: float) -> np.ndarray:
     counts = np.bincount(labels, minlength=len(EMOTIONS))
     if not counts.all():
         missing = [name for name, count in zip(EMOTIONS, counts, strict=True) if count == 0]
-        raise DataError(f"no class weight for {', '.join(missing)}: no training pictures of it")
+        raise DataError(f"no class weight for {', '.join(missing)}: no training images of it")
     raw = counts.astype(np.float64) ** -power
     weights: np.ndarray = raw * (counts.sum() / (raw @ counts))
     return weights.astype(np.float32)

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 _LARGEST_SVG = 200_000
 """Bytes above which a figure with very many points is stored as pixels instead."""
 _PIXELS_PER_INCH = 190
-"""Resolution of such a picture: crisp on screens with two pixels per CSS pixel."""
+"""Resolution of such an image: crisp on screens with two pixels per CSS pixel."""
 _CSS_PIXELS_PER_INCH = 96
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """A picture for a web page."""
+class EmbeddedFigure:
+    """A figure for a web page."""
 
     uri: str
     """`data:image/…;base64,…`."""
@@ -28,20 +28,20 @@ class Picture:
     height: int
 
 
-def embedded(figure: Figure) -> Picture:
+def embedded(figure: Figure) -> EmbeddedFigure:
     """Encode a figure as SVG, or as PNG if it is very detailed; its title becomes `alt`."""
     kind, content = "svg+xml", _saved(figure, "svg")
     if len(content) > _LARGEST_SVG:
         kind, content = "png", _saved(figure, "png")
     width, height = figure.get_size_inches() * _CSS_PIXELS_PER_INCH
     said = [text.get_text() for text in figure.texts if text.get_text()]
-    return Picture(
+    return EmbeddedFigure(
         uri=data_uri(kind, content), alt=": ".join(said), width=round(width), height=round(height)
     )
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Encode a picture file of a kind, `png` or `svg+xml`, as a data URI."""
+    """Encode an image file of a kind, `png` or `svg+xml`, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

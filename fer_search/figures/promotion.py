@@ -1,4 +1,4 @@
-"""Figures of models on the same test pictures, such as candidate and champion."""
+"""Figures of models on the same test images, such as candidate and champion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fer_search.config import EMOTIONS
 from fer_search.figures import style
 from fer_search.results import Evaluation
 
-_MOST_PICTURES = 12
-"""Most pictures in each row of `disagreements`."""
+_MOST_IMAGES = 12
+"""Most images in each row of `disagreements`."""
 
 
 def confusion_matrices(evaluations: Mapping[str, Evaluation]) -> Figure:
@@ -22,9 +22,9 @@ def confusion_matrices(evaluations: Mapping[str, Evaluation]) -> Figure:
     Args:
         evaluations: Evaluations by the name of the model.
     """
-    n_pictures = style.counted(len(next(iter(evaluations.values())).labels), "test picture")
+    n_images = style.counted(len(next(iter(evaluations.values())).labels), "test image")
     width = 0.8 + 5.2 * len(evaluations)
-    figure = style.new_figure(width, 5.6, "What is taken for what", n_pictures)
+    figure = style.new_figure(width, 5.6, "What is taken for what", n_images)
     for axes, (name, evaluation) in zip(
         figure.subplots(1, len(evaluations), squeeze=False)[0], evaluations.items(), strict=True
     ):
@@ -54,7 +54,7 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
         evaluations: Evaluations by the name of the model, one to six.
     """
     figure = style.new_figure(
-        8, 4.6, "F1 on test", "points with 95 % intervals, by the bootstrap over pictures"
+        8, 4.6, "F1 on test", "points with 95 % intervals, by the bootstrap over images"
     )
     axes = figure.subplots()
     style.plain(axes, grid="x")
@@ -83,7 +83,7 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
 
 
 def disagreements(images: np.ndarray, evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Draw test pictures on which exactly one of two models is right, the most confident first.
+    """Draw test images on which exactly one of two models is right, the most confident first.
 
     Args:
         images: Shape (N, H, W), uint8.
@@ -105,10 +105,10 @@ def disagreements(images: np.ndarray, evaluations: Mapping[str, Evaluation]) -> 
         half.suptitle(
             f"right: {winner}", x=0.01, ha="left", fontsize=10, weight="bold", color=style.INK
         )
-        row = half.subplots(1, _MOST_PICTURES)
+        row = half.subplots(1, _MOST_IMAGES)
         for axes in row:
             axes.set_axis_off()
-        for axes, index in zip(row, alone[:_MOST_PICTURES], strict=False):
+        for axes, index in zip(row, alone[:_MOST_IMAGES], strict=False):
             axes.imshow(images[index], cmap="gray", vmin=0, vmax=255)
             right, wrong = (
                 EMOTIONS[evaluations[name].predictions[index]] for name in (winner, loser)

@@ -25,7 +25,7 @@ SERIES = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
 
 
 def counted(number: int, noun: str) -> str:
-    """Spell `1 picture`, `2 pictures`."""
+    """Spell `1 image`, `2 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -14,14 +14,14 @@ from fer_search.figures import style
 from fer_search.results import EpochMetrics, Evaluation
 
 _GAP = 4
-"""Pixels between pictures side by side."""
+"""Pixels between images side by side."""
 
 
 def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:
     """Draw which emotions are taken for which, and how often.
 
-    Each cell has the number of pictures and their share of the true emotion, which also colours it.
-    Beside each row are the emotion's number of pictures, recall and F1.
+    Each cell has the number of images and their share of the true emotion, which also colours it.
+    Beside each row are the emotion's number of images, recall and F1.
     """
     counts, n_classes = evaluation.confusion, len(EMOTIONS)
     support = counts.sum(axis=1)
@@ -37,7 +37,7 @@ def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:
         if support[row]:
             axes.text(column, row + 0.24, f"{share:.0%}", color=ink, fontsize=8, **middle)
     beside = {
-        "pictures": [f"{n:,}" for n in support],
+        "images": [f"{n:,}" for n in support],
         "recall": [
             f"{r:.2f}" if n else "–" for r, n in zip(evaluation.recall, support, strict=True)
         ],
@@ -61,7 +61,7 @@ def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:
 
 
 def per_emotion_f1(evaluation: Evaluation, title: str) -> Figure:
-    """Draw the F1 of every emotion as a bar, with the number of its pictures."""
+    """Draw the F1 of every emotion as a bar, with the number of its images."""
     figure = style.new_figure(8, 3.8, title, _headline(evaluation))
     axes = figure.subplots()
     style.plain(axes, grid="x")
@@ -74,7 +74,7 @@ def per_emotion_f1(evaluation: Evaluation, title: str) -> Figure:
             f1 + 0.012, row, f"{f1:.2f}", va="center", color=style.INK, fontsize=10, bbox=ground
         )
     for row, support in enumerate(evaluation.confusion.sum(axis=1)):
-        said = style.counted(support, "picture")
+        said = style.counted(support, "image")
         axes.text(1.29, row, said, va="center", ha="right", color=style.GREY, fontsize=9)
     axes.set_xlim(0, 1.3)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -85,17 +85,17 @@ def per_emotion_f1(evaluation: Evaluation, title: str) -> Figure:
 
 
 def calibration(evaluation: Evaluation, title: str) -> Figure:
-    """Draw a model's accuracy by its confidence, and how many pictures have which confidence."""
+    """Draw a model's accuracy by its confidence, and how many images have which confidence."""
     bins = reliability(evaluation)
     figure = style.new_figure(
         8,
         4.0,
         title,
         f"expected calibration error {bins.error:.3f}  ·  "
-        f"{style.counted(len(evaluation.labels), 'picture')}",
+        f"{style.counted(len(evaluation.labels), 'image')}",
     )
     left, right = figure.subplots(1, 2)
-    some = bins.pictures > 0
+    some = bins.images > 0
     style.plain(left, grid="y")
     left.plot([0, 1], [0, 1], color=style.GREY, linestyle="--", linewidth=1, label="ideal")
     left.plot(
@@ -111,9 +111,9 @@ def calibration(evaluation: Evaluation, title: str) -> Figure:
     left.set_ylim(0, 1)
     style.legend(left)
     style.plain(right, grid="y")
-    edges = np.arange(len(bins.pictures)) / len(bins.pictures)
-    right.bar(edges, bins.pictures, width=edges[1] * 0.9, align="edge", color=style.BLUE)
-    right.set_ylabel("pictures", color=style.INK)
+    edges = np.arange(len(bins.images)) / len(bins.images)
+    right.bar(edges, bins.images, width=edges[1] * 0.9, align="edge", color=style.BLUE)
+    right.set_ylabel("images", color=style.INK)
     for axes in (left, right):
         axes.set_xlim(0, 1)
         axes.set_xlabel("probability of the predicted emotion", color=style.INK)
@@ -135,7 +135,7 @@ def learning_curves(epochs: Sequence[EpochMetrics], best_epoch: int | None) -> F
         f"best epoch {best.epoch}: {style.OBJECTIVE} {best.val_macro_f1:.3f}" if best else "",
     )
     panels: dict[str, dict[str, tuple[list[float], str]]] = {
-        "loss (nats per picture)": {
+        "loss (nats per image)": {
             "training": ([epoch.loss for epoch in epochs], style.GREY),
             "validation": ([epoch.val_loss for epoch in epochs], style.BLUE),
         },
@@ -165,35 +165,35 @@ def learning_curves(epochs: Sequence[EpochMetrics], best_epoch: int | None) -> F
 
 
 def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarray) -> Figure:
-    """Draw training pictures above what the network saw of them.
+    """Draw training images above what the network saw of them.
 
     Args:
         originals: Shape (N, H, W), in [0, 255], N at least 1.
         augmented: K variations of each, shape (K, N, H, W), in [0, 255].
-        labels: Emotion per picture, shape (N,), values in [0, 7).
+        labels: Emotion per image, shape (N,), values in [0, 7).
 
     Raises:
-        ValueError: If the shapes do not match or there are no pictures.
+        ValueError: If the shapes do not match or there are no images.
     """
-    n_pictures = len(originals)
-    if not n_pictures or augmented.shape[1:2] != (n_pictures,) or labels.shape != (n_pictures,):
+    n_images = len(originals)
+    if not n_images or augmented.shape[1:2] != (n_images,) or labels.shape != (n_images,):
         raise ValueError(
             "expected originals (N, H, W), augmented (K, N, H, W) and labels (N,) with N at least "
             f"1, got {originals.shape}, {augmented.shape} and {labels.shape}"
         )
-    pictures = np.stack([originals, *augmented])
-    n_rows, _, height, width = pictures.shape
+    images = np.stack([originals, *augmented])
+    n_rows, _, height, width = images.shape
     figure = style.new_figure(
-        max(1.05 * n_pictures + 0.7, 5),
+        max(1.05 * n_images + 0.7, 5),
         1.05 * n_rows + 1,
         "What the network saw",
-        f"training pictures and {style.counted(len(augmented), 'random variation')} of each",
+        f"training images and {style.counted(len(augmented), 'random variation')} of each",
     )
     axes = figure.subplots()  # only one: each takes ten milliseconds to draw
-    framed = np.pad(pictures, ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
+    framed = np.pad(images, ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
     sheet = framed.swapaxes(1, 2).reshape(n_rows * (height + _GAP), -1)[:-_GAP, :-_GAP]
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-    columns = np.arange(n_pictures) * (width + _GAP) + (width - 1) / 2
+    columns = np.arange(n_images) * (width + _GAP) + (width - 1) / 2
     axes.set_xticks(columns, [EMOTIONS[label] for label in labels], fontsize=10, color=style.INK)
     said = ("original", "as trained")[:n_rows]
     rows = np.arange(len(said)) * (height + _GAP) + (height - 1) / 2
@@ -206,5 +206,5 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
 def _headline(evaluation: Evaluation) -> str:
     return (
         f"accuracy {evaluation.accuracy:.3f}  ·  macro-F1 {evaluation.macro_f1:.3f}  ·  "
-        f"{style.counted(len(evaluation.labels), 'picture')}"
+        f"{style.counted(len(evaluation.labels), 'image')}"
     )

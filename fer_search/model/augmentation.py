@@ -1,4 +1,4 @@
-"""Augmentation of training pictures: one Keras layer for each kind in `trial_config.Augmentation`.
+"""Augmentation of training images: one Keras layer for each kind in `trial_config.Augmentation`.
 
 `classifier` puts the layers in front of the network, in the training view only. They compute in
 float32 whatever the training precision, because bfloat16 is too coarse for coordinates, and they
@@ -16,7 +16,7 @@ from fer_search.trial_config import Augmentation
 
 _PIXELS = (0, 255)
 _FILL = "nearest"
-"""Repeat the edge of the picture beyond its border, which all Keras backends do alike."""
+"""Repeat the edge of the image beyond its border, which all Keras backends do alike."""
 
 
 def build(augmentation: Augmentation, seed: int) -> list[Any]:
@@ -82,7 +82,7 @@ def _contrast(share: float, **common: Any) -> Any:
 
 
 def _erasing(probability: float, **common: Any) -> Any:
-    """Random erasing with noise, on 2 to 33 % of the picture; https://arxiv.org/abs/1708.04896."""
+    """Random erasing with noise, on 2 to 33 % of the image; https://arxiv.org/abs/1708.04896."""
     from keras import layers
 
     # A pair, because Keras draws the probability from (0, p) when it gets a single number.

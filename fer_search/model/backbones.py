@@ -28,7 +28,7 @@ _BATCH_NORM_MOMENTUM = 0.9
 initial ones; until then validation looks like chance, and pruners judge by the first epochs."""
 
 _Network = Callable[[int, str | None], Any]
-"""Builds a `keras.Model` from the side of the pictures and Keras's own `weights` argument."""
+"""Builds a `keras.Model` from the side of the images and Keras's own `weights` argument."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,17 +51,17 @@ class Backbone:
     head_units: int = 0
     """Default width of the head's hidden layer; 0 for none."""
     one_pixel_below: int = 0
-    """Picture size below which its last feature map is one pixel and all poolings are equal."""
+    """Image size below which its last feature map is one pixel and all poolings are equal."""
 
     def build(self, image_size: int, weights: str = NO_WEIGHTS) -> Any:
         """Build the network under Keras's current dtype policy.
 
         Args:
-            image_size: Side of the square pictures in pixels, at least 32.
+            image_size: Side of the square images in pixels, at least 32.
             weights: `imagenet`, `none`, or the path of a weights file.
 
         Returns:
-            A `keras.Model` from scaled pictures (B, image_size, image_size, 3) to feature maps.
+            A `keras.Model` from scaled images (B, image_size, image_size, 3) to feature maps.
 
         Raises:
             WeightsError: If the weights are unavailable or belong to another network.
@@ -208,7 +208,7 @@ def _tiny(image_size: int, _weights: str | None) -> Any:
     """VGG in miniature, about 190,000 weights: five times convolution, pooling, norm and ReLU.
 
     GroupNormalization has no running statistics, so validation is right from the first epoch, and
-    it keeps the contrast within a picture, without which a small network is slow to start. After
+    it keeps the contrast within an image, without which a small network is slow to start. After
     pooling it has a quarter of the work.
     """
     from keras import Model, layers

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fuse(model: keras.Model) -> None:
-    """Make every BatchNormalization over pictures in `model` compute in one operation.
+    """Make every BatchNormalization over images in `model` compute in one operation.
 
     Results differ from Keras's only by rounding, and by n / (n - 1) in the running variance, since
     TensorFlow takes the unbiased one of n values. Other backends and layers are left as they are.
@@ -24,11 +24,11 @@ def fuse(model: keras.Model) -> None:
     if keras.backend.backend() != "tensorflow":
         return
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and _is_over_pictures(layer):
+        if isinstance(layer, keras.layers.BatchNormalization) and _is_over_images(layer):
             layer.call = functools.partial(_call, layer)
 
 
-def _is_over_pictures(layer: keras.layers.BatchNormalization) -> bool:
+def _is_over_images(layer: keras.layers.BatchNormalization) -> bool:
     """Tell whether a layer normalises (B, H, W, channels) by channel, with scale and offset."""
     rank = len(layer.input.shape)
     return rank == 4 and layer.axis in (-1, 3) and layer.center and layer.scale
@@ -38,7 +38,7 @@ def _call(
     layer: keras.layers.BatchNormalization,
     inputs: Any,
     training: bool | None = None,
-    mask: None = None,  # pictures have none
+    mask: None = None,  # images have none
 ) -> Any:
     """Compute what `BatchNormalization.call` does (https://arxiv.org/abs/1502.03167)."""
     import tensorflow as tf

@@ -1,7 +1,7 @@
 """Checkpoints between epochs: everything that `training.train` needs to continue from disk.
 
 A checkpoint is one `.npz` file of arrays and JSON text, without pickles, written atomically. It
-need not hold the order of pictures and mixup: `data.batches` derives them from seed and epoch.
+need not hold the order of images and mixup: `data.batches` derives them from seed and epoch.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     face (48, 48, 1), 0..255
       -> augmentation             in the training view only
-      -> Resizing                 unless the picture already has this size
+      -> Resizing                 unless the image already has this size
       -> three equal channels -> preprocessing -> backbone          see `backbones`
       -> pooling -> LayerNormalization -> Dropout -> [Dense -> Dropout]
       -> probabilities (7,)
@@ -29,7 +29,7 @@ from fer_search.trial_config import TrialConfig
 _NORM = "norm"
 _CALIBRATION_BATCH = 32
 _LEAST_DEVIATION = 0.05
-"""Features with a smaller deviation over the pictures are scaled as if they had this one."""
+"""Features with a smaller deviation over the images are scaled as if they had this one."""
 
 
 def build(config: TrialConfig) -> keras.Model:
@@ -108,7 +108,7 @@ def inference_copy(model: keras.Model, config: TrialConfig) -> keras.Model:
 
 
 def calibrate(model: keras.Model, faces: np.ndarray) -> None:
-    """Standardise the initial features: mean 0 and deviation 1 over some training pictures.
+    """Standardise the initial features: mean 0 and deviation 1 over some training images.
 
     Some of VGG16's pooled features are a hundred times as large as others, so that after
     LayerNormalization alone the differences between faces are small compared with those between
@@ -117,7 +117,7 @@ def calibrate(model: keras.Model, faces: np.ndarray) -> None:
 
     Args:
         model: The network that `build` returned, untrained.
-        faces: A few hundred training pictures in random order, (N, 48, 48), uint8.
+        faces: A few hundred training images in random order, (N, 48, 48), uint8.
     """
     norm = model.get_layer(_NORM)
     features = keras.Model(model.input, norm.output).predict(

@@ -40,7 +40,7 @@ def run(
         model: The network.
         trainer: Its trainer, compiled with `optimizer`.
         optimizer: The trial's optimizer. If it averages weights, the averages are validated.
-        labels: Labels of the validation pictures, at least one.
+        labels: Labels of the validation images, at least one.
         epoch: Number of the epoch, from 1.
         on_batch: Called after each batch, or after several at a time on a GPU, with the epoch and
             batch, counted from 1, and the number of batches.

@@ -1,7 +1,7 @@
 """Features after the frozen stages, computed once instead of in every epoch.
 
 When few stages train, most of an epoch is a forward pass through stages that do not change. So the
-trial's augmentation makes a few variants of each picture. The first epochs compute the features of
+trial's augmentation makes a few variants of each image. The first epochs compute the features of
 one variant each, no slower than otherwise; later epochs draw from them, and compute only the
 trainable stages and the head.
 """
@@ -24,13 +24,13 @@ from fer_search.model.trainer import Trainer
 from fer_search.trial_config import TrialConfig
 
 VARIANTS = 4
-"""Most variants of each picture."""
+"""Most variants of each image."""
 FEWEST_VARIANTS = 2
 """If memory has room for fewer, each epoch computes all stages."""
 DEEPEST = 1
 """Most trainable stages for which this pays: with two, the rest of VGG16 is hardly less work."""
 MOST_BYTES = 2**30
-"""Memory limit for the features of the training pictures, in the training precision."""
+"""Memory limit for the features of the training images, in the training precision."""
 
 
 def trainer(
@@ -47,7 +47,7 @@ def trainer(
     Args:
         model: The network that `classifier.build` returned for `config`.
         config: The trial's hyperparameters.
-        batches: Batches of the pictures in `train`.
+        batches: Batches of the images in `train`.
         train: The training set.
         validation: The validation set.
         n_epochs: Most epochs to come; unless they outnumber the variants, nothing is gained.
@@ -75,11 +75,11 @@ def trainer(
 
 
 class _Variants:
-    """Batches of features: each picture in one of its variants.
+    """Batches of features: each image in one of its variants.
 
     Args:
-        batches: Batches of the pictures.
-        compute: Returns the features of the next variant of all pictures.
+        batches: Batches of the images.
+        compute: Returns the features of the next variant of all images.
         n_variants: Number of variants to compute, one per epoch.
         seed: Seed of the draw.
     """
@@ -100,7 +100,7 @@ class _Variants:
         self._batches.start_epoch(epoch)
         while len(self._features) < min(epoch, self._n_variants):
             self._features.append(self._compute())
-        n = self._batches.n_pictures
+        n = self._batches.n_images
         drawn = np.random.default_rng((self._seed, epoch, 1)).integers(self._n_variants, size=n)
         self._variant = drawn if epoch > self._n_variants else np.full(n, epoch - 1)
 
@@ -117,8 +117,8 @@ def _is_possible(config: TrialConfig) -> bool:
     """Tell whether keeping features pays and they are what the stages would compute anyway.
 
     On a GPU, JAX finishes whole epochs before programs for the two parts are compiled. Mixup blends
-    pictures differently in each epoch, and statistics that learn are not frozen. Balanced sampling
-    repeats rare pictures within an epoch, each time with another augmentation.
+    images differently in each epoch, and statistics that learn are not frozen. Balanced sampling
+    repeats rare images within an epoch, each time with another augmentation.
     """
     few = config.unfreeze_depth <= DEEPEST and not runtime.is_jax_on_gpu()
     anew = config.mixup or config.balanced_sampling
@@ -126,7 +126,7 @@ def _is_possible(config: TrialConfig) -> bool:
 
 
 def _bytes_of(output: keras.KerasTensor, n: int) -> int:
-    """Count the bytes of the features of `n` pictures."""
+    """Count the bytes of the features of `n` images."""
     each: int = math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
     return n * each
 

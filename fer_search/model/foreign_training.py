@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from fer_search.config import EMOTIONS
-from fer_search.data.pictures import scaled
+from fer_search.data.images import scaled
 from fer_search.data.splits import Splits
 from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.model.classifier import dtype_policy
@@ -45,7 +45,7 @@ def train_foreign(
 
     Args:
         name: Name of the HyperModel, for messages.
-        build: Returns the compiled network, the same at every call: from pictures (B, s, s, 1) in
+        build: Returns the compiled network, the same at every call: from images (B, s, s, 1) in
             0..255 to probabilities (B, 7).
         fit: Called with the network and Keras's `x` (N, s, s, 1) uint8, `y` (N,) int64, or
             one-hot (N, 7) if its loss is one of Keras's and not sparse, and `validation_data`,
@@ -122,7 +122,7 @@ def check(model: Any, name: str) -> None:
         name: Name of the HyperModel.
 
     Raises:
-        HyperModelError: If it is not a compiled network from square grey pictures to probabilities
+        HyperModelError: If it is not a compiled network from square grey images to probabilities
             of the emotions, or needs objects that are not Keras's own.
     """
     if not isinstance(model, keras.Model):
@@ -137,7 +137,7 @@ def check(model: Any, name: str) -> None:
         raise HyperModelError(
             f"{name}: a model from {taken} to {given}, expected from (None, s, s, 1) to "
             f"(None, {len(EMOTIONS)})",
-            hint="pictures are grey and square (s as in image_sizes), and there are "
+            hint="images are grey and square (s as in image_sizes), and there are "
             f"{len(EMOTIONS)} emotions",
         )
     if strangers := foreign_objects(model):
@@ -146,8 +146,8 @@ def check(model: Any, name: str) -> None:
             f"{', '.join(sorted(strangers))}",
             hint="build it of Keras's own layers, so that it can be loaded and served anywhere",
         )
-    pictures = np.random.default_rng(0).integers(0, 256, (_PROBE, size, size, 1)).astype(np.uint8)
-    answers = np.asarray(model.predict_on_batch(pictures), np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (_PROBE, size, size, 1)).astype(np.uint8)
+    answers = np.asarray(model.predict_on_batch(images), np.float32)
     if answers.min() < 0 or not np.allclose(answers.sum(axis=1), 1, atol=0.05):
         raise HyperModelError(
             f"{name}: the outputs are no probabilities", hint="end the model with a softmax"

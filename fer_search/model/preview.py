@@ -1,4 +1,4 @@
-"""What the network saw: some training pictures and how this trial's augmentation varied them."""
+"""What the network saw: some training images and how this trial's augmentation varied them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ N_VARIANTS = 4
 def preview(
     config: TrialConfig, images: np.ndarray | Mapped, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Augment one picture of each emotion a few times.
+    """Augment one image of each emotion a few times.
 
     Args:
         config: The trial's hyperparameters.

@@ -22,7 +22,7 @@ class Trainer:
     """The network, or its part after the frozen stages, which shares its weights."""
     batches: Feed
     validation: np.ndarray
-    """Inputs of `model` for the validation pictures, in order."""
+    """Inputs of `model` for the validation images, in order."""
     _dataset: Any = dataclasses.field(default=None, init=False)
     _loop: DeviceLoop | None = dataclasses.field(default=None, init=False)
 

@@ -1,4 +1,4 @@
-"""The training of one trial: a config and pictures in, a model and its metrics out.
+"""The training of one trial: a config and images in, a model and its metrics out.
 
 `workflows.worker` calls `train` for each trial and follows every epoch through `on_epoch`; this
 module knows nothing of recording, reporting or pruning.
@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from fer_search.data.batches import Batches
+from fer_search.data.images import scaled
 from fer_search.data.packing import Mapped
-from fer_search.data.pictures import scaled
 from fer_search.data.splits import Split, Splits
 from fer_search.data.weights import class_weights
 from fer_search.model import classifier, epochs, features, optimizers
@@ -27,7 +27,7 @@ from fer_search.trial_config import TrialConfig
 OnEpoch = Callable[[EpochMetrics], None]
 
 _CALIBRATE_ON = 256
-"""Number of training pictures by which the features are standardised before the first step."""
+"""Number of training images by which the features are standardised before the first step."""
 _PLATEAU = 2
 """Epochs without a better validation macro-F1 after which the schedule `plateau` slows down."""
 _SLOW_DOWN = 0.5
@@ -47,7 +47,7 @@ def train(
 ) -> tuple[keras.Model, TrialResult]:
     """Train one trial and evaluate the weights of its best epoch.
 
-    The same config and pictures give the same result on a CPU, up to the order in which floats
+    The same config and images give the same result on a CPU, up to the order in which floats
     are summed. Keras is used as `runtime.configure` set it up in this thread.
 
     Args:
@@ -72,7 +72,7 @@ def train(
     Raises:
         TrialFailed: If the loss is no longer finite, or memory runs out.
         WeightsError: If the pretrained weights are unavailable or belong to another network.
-        DataError: If an emotion has no training pictures.
+        DataError: If an emotion has no training images.
     """
     what = f"{config.backbone} with batch_size={config.batch_size}, image_size={config.image_size}"
     what += f", in {parts} parts" if parts > 1 else ""

@@ -10,12 +10,12 @@ import numpy as np
 
 from fer_search.config import EMOTIONS
 from fer_search.cost import Pruning, pruning
-from fer_search.data.pictures import encode
+from fer_search.data.images import encode
 from fer_search.figures import cost as cost_figures
 from fer_search.figures import promotion as model_figures
 from fer_search.figures import study as study_figures
 from fer_search.figures import trial as trial_figures
-from fer_search.figures.embedding import Picture, data_uri, embedded
+from fer_search.figures.embedding import EmbeddedFigure, data_uri, embedded
 from fer_search.figures.parallel import parallel_coordinates
 from fer_search.reporting import tables
 from fer_search.reporting.findings import Findings, Tested
@@ -27,14 +27,14 @@ MISTAKES = 24
 _SLICES = 12
 """Number of parameters with a slice plot."""
 _SAMPLES = 12
-"""Number of training pictures of each emotion."""
+"""Number of training images of each emotion."""
 _GAP = 4
 """Pixels between two of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A test picture that the model got wrong."""
+    """A test image that the model got wrong."""
 
     predicted: str
     sure: str
@@ -42,7 +42,7 @@ class Mistake:
     true: str
     origin: str
     uri: str
-    """The picture; empty if it is not available."""
+    """The image; empty if it is not available."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class Chapter:
     """What the template shows of a study."""
 
     findings: Findings
-    figures: Mapping[str, Picture]
+    figures: Mapping[str, EmbeddedFigure]
     tables: Mapping[str, Table]
     facts: Mapping[str, list[Fact]]
     samples: Mapping[str, str]
-    """A strip of training pictures by emotion; empty if they are not available."""
+    """A strip of training images by emotion; empty if they are not available."""
     mistakes: list[Mistake]
     pruning: Pruning
 
@@ -123,7 +123,7 @@ def _listed(findings: Findings) -> dict[str, list[Fact]]:
 
 
 def _samples(findings: Findings) -> dict[str, str]:
-    """Put evenly spaced training pictures of each emotion side by side."""
+    """Put evenly spaced training images of each emotion side by side."""
     if findings.splits is None:
         return {}
     train, strips = findings.splits.train, {}

@@ -28,13 +28,13 @@ class Tested:
     trial: int
     """Number of the trial."""
     views: Mapping[int, Evaluation]
-    """Evaluations by the number of views of each picture; 1 is always there."""
+    """Evaluations by the number of views of each image; 1 is always there."""
     origins: np.ndarray
-    """(N,) strings: where each picture comes from."""
+    """(N,) strings: where each image comes from."""
 
     @property
     def evaluation(self) -> Evaluation:
-        """Evaluation on the unchanged pictures."""
+        """Evaluation on the unchanged images."""
         return self.views[1]
 
     @property
@@ -44,7 +44,7 @@ class Tested:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the scores, from a bootstrap over pictures."""
+        """95 % intervals of the scores, from a bootstrap over images."""
         return self.evaluation.intervals()
 
     def mistakes(self, most: int) -> np.ndarray:
@@ -87,8 +87,8 @@ class Findings:
     tested: Tested | None
     """None until the test set has been opened."""
     splits: Splits | None
-    """The pictures, if they could be loaded again exactly as they were."""
-    no_pictures: str
+    """The images, if they could be loaded again exactly as they were."""
+    no_images: str
     """Why they could not."""
 
     @property
@@ -112,7 +112,7 @@ class Findings:
         return self.states["COMPLETE"] + self.states["PRUNED"]
 
     def is_opened_for(self, trial: TrialSummary) -> bool:
-        """Return whether a search or a promotion showed the test pictures to a trial's model."""
+        """Return whether a search or a promotion showed the test images to a trial's model."""
         return str(trial.number) in [str(each["trial"]) for each in self.openings]
 
     @property

@@ -11,7 +11,7 @@ from fer_search.comparison import macro_f1_gain, mcnemar
 from fer_search.cost import cost_of
 from fer_search.figures import cost as cost_figures
 from fer_search.figures import promotion as model_figures
-from fer_search.figures.embedding import Picture, embedded
+from fer_search.figures.embedding import EmbeddedFigure, embedded
 from fer_search.reporting.findings import Findings
 from fer_search.reporting.tables import Table
 from fer_search.reporting.wording import MISSING, duration, interval, score
@@ -31,10 +31,10 @@ class Comparison:
     settings: Table
     """The settings in which they differ."""
     gains: Table | None
-    """The best on test against the others tested on the same pictures; None if there are none."""
-    over_time: Picture
-    f1: Picture | None
-    """None unless all tested studies were tested on the same pictures."""
+    """The best on test against the others tested on the same images; None if there are none."""
+    over_time: EmbeddedFigure
+    f1: EmbeddedFigure | None
+    """None unless all tested studies were tested on the same images."""
 
 
 def compare(studies: Sequence[Findings]) -> Comparison:
@@ -44,10 +44,10 @@ def compare(studies: Sequence[Findings]) -> Comparison:
         studies: Findings of two to six studies.
     """
     tested = [each for each in studies if each.tested]
-    by_pictures: dict[str, list[Findings]] = defaultdict(list)
+    by_images: dict[str, list[Findings]] = defaultdict(list)
     for each in tested:
-        by_pictures[each.facts["test_digest"]].append(each)
-    groups = [group for group in by_pictures.values() if len(group) > 1]
+        by_images[each.facts["test_digest"]].append(each)
+    groups = [group for group in by_images.values() if len(group) > 1]
     is_common = bool(groups) and len(groups[0]) == len(tested)
     evaluations = {each.name: each.tested.evaluation for each in studies if each.tested}
     figure = cost_figures.best_over_time(
@@ -65,12 +65,12 @@ def compare(studies: Sequence[Findings]) -> Comparison:
 
 def _warnings(studies: Sequence[Findings]) -> Iterator[str]:
     if _differ(studies, lambda each: each.facts["test_digest"]):
-        told = _told(studies, lambda each: f"{_pictures(each, 'test')} of {each.search.data}")
-        yield f"The test pictures differ, so scores on test cannot be compared: {told}."
+        told = _told(studies, lambda each: f"{_images(each, 'test')} of {each.search.data}")
+        yield f"The test images differ, so scores on test cannot be compared: {told}."
     if _differ(studies, lambda each: each.facts["train_digest"]):
-        told = _told(studies, lambda each: f"{_pictures(each, 'train')} of {each.search.data}")
+        told = _told(studies, lambda each: f"{_images(each, 'train')} of {each.search.data}")
         yield (
-            "The pictures for training and validation differ, so scores on validation cannot be "
+            "The images for training and validation differ, so scores on validation cannot be "
             f"compared: trained on {told}."
         )
     if budget := [row for row in _settings(studies).rows if row[0] in _BUDGET]:
@@ -99,7 +99,7 @@ def _listed(values: Sequence[str], names: Sequence[str]) -> str:
     return ", ".join(f"{value} ({name})" for value, name in zip(values, names, strict=True))
 
 
-def _pictures(findings: Findings, part: str) -> str:
+def _images(findings: Findings, part: str) -> str:
     if not findings.data:
         return "an unknown number"
     return f"{sum(findings.data['counts'][part].values()):,}"
@@ -142,7 +142,7 @@ def _settings(studies: Sequence[Findings]) -> Table:
 
 
 def _gains(groups: Sequence[Sequence[Findings]]) -> Table:
-    """Compare the highest macro-F1 with every other one tested on the same pictures."""
+    """Compare the highest macro-F1 with every other one tested on the same images."""
     return Table(
         head=("on test", "gain in macro-F1", "at least", "beyond chance", "McNemar’s p"),
         rows=[row for group in groups for row in _gains_in(group)],

@@ -58,7 +58,7 @@ def asked(findings: Findings) -> list[Fact]:
 
 
 def counts(findings: Findings) -> Table:
-    """Count pictures by emotion and part."""
+    """Count images by emotion and part."""
     parts = [findings.data["counts"][part] for part in PARTS]
     rows = [(name, *(f"{part[name]:,}" for part in parts)) for name in EMOTIONS]
     total = ("all", *(f"{sum(part.values()):,}" for part in parts))
@@ -78,7 +78,7 @@ def left_out(findings: Findings) -> Table:
     if skipped["count"]:
         examples = (f"{each['origin']} ({each['reason']})" for each in skipped["examples"][:2])
         rows.append(("unreadable", ", ".join(examples), f"{skipped['count']:,}"))
-    return Table(head=("reason", "for example", "pictures"), rows=rows, texts=2)
+    return Table(head=("reason", "for example", "images"), rows=rows, texts=2)
 
 
 def top(findings: Findings) -> Table:
@@ -119,7 +119,7 @@ def scores(tested: Tested) -> Table:
             )
         )
     head = (
-        "pictures",
+        "images",
         "macro-F1",
         "95 % interval",
         "accuracy",
@@ -147,7 +147,7 @@ def emotions(findings: Findings) -> Table:
             ]
         cells.append(score((on_validation or {}).get(f"val_f1_{name}")))
         rows.append(cells)
-    of_test = ("pictures", "precision", "recall", "F1", "95 % interval") if tested else ()
+    of_test = ("images", "precision", "recall", "F1", "95 % interval") if tested else ()
     return Table(head=("emotion", *of_test, "F1 on validation"), rows=rows)
 
 

@@ -1,4 +1,4 @@
-"""Annotated pictures: a square around each face, and its emotion."""
+"""Annotated images: a square around each face, and its emotion."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from fer_search.serving.faces import WHOLE
 
 _FRAME, _INK = "#d55e00", "#ffffff"
 _SMALLEST = 320
-"""Shorter side to which small pictures are enlarged, so that the text is readable …"""
+"""Shorter side to which small images are enlarged, so that the text is readable …"""
 _LARGEST = 2000
 """… and the longer side beyond which none is enlarged."""
 
 
-def annotate(picture: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.Image:
-    """Draw predictions on a copy of a picture.
+def annotate(image: Image.Image, rows: Iterable[Mapping[str, Any]]) -> Image.Image:
+    """Draw predictions on a copy of an image.
 
     Args:
-        picture: A picture of any size and mode.
+        image: An image of any size and mode.
         rows: `region`, `left`, `top`, `side` (pixels), `emotion` and `probability` of each face.
     """
-    scale = max(1.0, min(_SMALLEST / min(picture.size), _LARGEST / max(picture.size)))
-    size = round(scale * picture.width), round(scale * picture.height)
-    drawn = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    scale = max(1.0, min(_SMALLEST / min(image.size), _LARGEST / max(image.size)))
+    size = round(scale * image.width), round(scale * image.height)
+    drawn = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(drawn)
     line = max(2, min(size) // 200)
     for row in rows:

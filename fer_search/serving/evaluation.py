@@ -50,7 +50,7 @@ def milliseconds_in_turn(
 
     Args:
         models: Functions from faces to probabilities.
-        faces: Input of each model, for example one picture, (1, S, S, 1).
+        faces: Input of each model, for example one image, (1, S, S, 1).
         turns: How often each model is timed, after a first call that compiles it.
 
     Returns:

@@ -14,28 +14,28 @@ import numpy as np
 from PIL import Image
 
 _SMALLEST, _LARGEST = 192, 1280
-"""Sides in pixels between which a picture is scaled before detection."""
+"""Sides in pixels between which an image is scaled before detection."""
 _STRIDE, _CELL = 32, 4
-"""The network halves a picture five times and has an output for every fourth pixel."""
+"""The network halves an image five times and has an output for every fourth pixel."""
 _THRESHOLD = 0.4
 _OVERLAP = 0.3
 """Intersection over union above which two boxes are the same face."""
 MARGIN = 1.03
 """Side of a FER2013 crop divided by the longer side of its face: the median, by docs/faces.py."""
 _SQUARE, _FILLED = 1.25, 0.7
-"""A picture is a cropped face if its longer side is less than this multiple of the shorter one, and
+"""An image is a cropped face if its longer side is less than this multiple of the shorter one, and
 its only face fills more than this share of the shorter one; most in FER2013 fill over 0.77."""
 _INPUT, _OUTPUTS = "input.1", ("537", "538", "539")
 
 
 FACE, CROPPED, WHOLE = "face", "cropped face", "no face found"
-"""Kinds of region: a face in a larger picture; a picture that is a face already cropped; or, where
-no face is found, the picture's central square."""
+"""Kinds of region: a face in a larger image; an image that is a face already cropped; or, where
+no face is found, the image's central square."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Region:
-    """A square within a picture, in pixels."""
+    """A square within an image, in pixels."""
 
     region: str
     """`FACE`, `CROPPED` or `WHOLE`."""
@@ -45,15 +45,15 @@ class Region:
     certainty: float | None
     """How sure the detector is of the face, in [0, 1]; None if it found none."""
 
-    def cut(self, picture: Image.Image, size: int) -> np.ndarray:
-        """Crop the region from its picture, grey and scaled with antialiasing to (size, size)."""
+    def cut(self, image: Image.Image, size: int) -> np.ndarray:
+        """Crop the region from its image, grey and scaled with antialiasing to (size, size)."""
         box = self.left, self.top, self.left + self.side, self.top + self.side
-        grey = picture.convert("L").crop(box).resize((size, size), Image.Resampling.LANCZOS)
+        grey = image.convert("L").crop(box).resize((size, size), Image.Resampling.LANCZOS)
         return np.asarray(grey)
 
 
 class FaceFinder:
-    """Finds all faces in a picture; source: Xu et al. 2019, https://arxiv.org/abs/1911.03599."""
+    """Finds all faces in an image; source: Xu et al. 2019, https://arxiv.org/abs/1911.03599."""
 
     def __init__(self) -> None:
         import onnx
@@ -64,38 +64,38 @@ class FaceFinder:
         network = onnx.load_from_string(weights.read_bytes())
         for value in (*network.graph.input, *network.graph.output):
             if value.name == _INPUT or value in network.graph.output:
-                for axis in (0, 2, 3):  # it was exported for pictures of one size
+                for axis in (0, 2, 3):  # it was exported for images of one size
                     value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{axis}"
         self._session = onnxruntime.InferenceSession(
             network.SerializeToString(), providers=["CPUExecutionProvider"]
         )
 
-    def regions(self, picture: Image.Image) -> list[Region]:
+    def regions(self, image: Image.Image) -> list[Region]:
         """Find the regions in which to recognise emotions.
 
         Args:
-            picture: A picture of any size and mode.
+            image: An image of any size and mode.
 
         Returns:
-            At least one region: the faces, largest first, or the picture's central square if it is
+            At least one region: the faces, largest first, or the image's central square if it is
             a cropped face already or no face is found.
         """
-        boxes, certainties = self._boxes(picture)
+        boxes, certainties = self._boxes(image)
         if not len(boxes):
-            return [_middle(picture, WHOLE, None)]
+            return [_middle(image, WHOLE, None)]
         sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-        short, long = sorted(picture.size)
+        short, long = sorted(image.size)
         if len(boxes) == 1 and long < _SQUARE * short and sides[0] > _FILLED * short:
-            return [_middle(picture, CROPPED, float(certainties[0]))]
+            return [_middle(image, CROPPED, float(certainties[0]))]
         order = np.argsort(-sides, kind="stable")
-        return [_square(boxes[i], float(certainties[i]), picture.size) for i in order]
+        return [_square(boxes[i], float(certainties[i]), image.size) for i in order]
 
-    def _boxes(self, picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    def _boxes(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         """Detect faces: left, top, right, bottom (N, 4) in pixels, and certainties (N,)."""
-        width, height = picture.size
+        width, height = image.size
         scale = min(max(1.0, _SMALLEST / min(width, height)), _LARGEST / max(width, height))
         taken = [max(_STRIDE, round(scale * n / _STRIDE) * _STRIDE) for n in (width, height)]
-        pixels = picture.convert("RGB").resize((taken[0], taken[1]), Image.Resampling.BILINEAR)
+        pixels = image.convert("RGB").resize((taken[0], taken[1]), Image.Resampling.BILINEAR)
         batch = np.asarray(pixels, np.float32).transpose(2, 0, 1)[np.newaxis]
         heat, sizes, offsets = self._session.run(_OUTPUTS, {_INPUT: batch})
         boxes, certainties = _decoded(heat[0], sizes[0], offsets[0])
@@ -141,14 +141,14 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _square(box: np.ndarray, certainty: float, size: tuple[int, int]) -> Region:
-    """Make a box a square, moved inward at the picture's edges and shrunk if it does not fit."""
+    """Make a box a square, moved inward at the image's edges and shrunk if it does not fit."""
     side = min(*size, max(1, round(float((box[2:] - box[:2]).max()) * MARGIN)))
     corner = (box[:2] + box[2:]) / 2 - side / 2
     left, top = (int(min(max(0, round(c)), n - side)) for c, n in zip(corner, size, strict=True))
     return Region(FACE, left, top, side, round(certainty, 4))
 
 
-def _middle(picture: Image.Image, kind: str, certainty: float | None) -> Region:
-    side = min(picture.size)
-    left, top = ((n - side) // 2 for n in picture.size)
+def _middle(image: Image.Image, kind: str, certainty: float | None) -> Region:
+    side = min(image.size)
+    left, top = ((n - side) // 2 for n in image.size)
     return Region(kind, left, top, side, certainty and round(certainty, 4))

@@ -52,7 +52,7 @@ def signature() -> ModelSignature:
 
 
 def input_example() -> pandas.DataFrame:
-    """Make an input table for a stored model: one picture, a grey ramp as PNG."""
+    """Make an input table for a stored model: one image, a grey ramp as PNG."""
     ramp = np.tile(np.linspace(0, 255, FACE_SIZE).astype(np.uint8), (FACE_SIZE, 1))
     file = io.BytesIO()
     Image.fromarray(ramp).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""The model as MLflow stores and serves it: a table of pictures in, a table of emotions out.
+"""The model as MLflow stores and serves it: a table of images in, a table of emotions out.
 
 MLflow copies this file alone next to the `.keras` file and runs it wherever the model is loaded, so
 it needs nothing else from this package ("models from code"), and no pickle is involved.
@@ -22,18 +22,18 @@ from PIL import Image, ImageOps
 LONGEST_TEXT = 28_000_000
 """Most characters of base64 that are decoded: a file of 20 MiB."""
 MOST_PIXELS = 40_000_000
-"""Most pixels that a picture's header may announce; larger ones are not decoded."""
+"""Most pixels that an image's header may announce; larger ones are not decoded."""
 BATCH = 256
 VIEWS = (1, 2, 10)
-"""Numbers of views of a picture over which probabilities can be averaged: the picture alone, with
+"""Numbers of views of an image over which probabilities can be averaged: the image alone, with
 its mirror image, or both also shifted by a twelfth of the side towards each corner."""
 _SHIFT = 1 / 12
 
 _DATA_URL = re.compile(r"\s*data:image/[\w.+-]+;base64,")
 
 
-class _BadPictureError(ValueError):
-    """A row that is not a picture; the message is for the caller."""
+class _BadImageError(ValueError):
+    """A row that is not an image; the message is for the caller."""
 
 
 class EmotionPredictor(mlflow.pyfunc.PythonModel):
@@ -48,7 +48,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
                 names of the C classes as `emotions` and Keras's default backend as `backend`.
 
         Raises:
-            ValueError: If the model does not take square grey pictures, or its number of classes
+            ValueError: If the model does not take square grey images, or its number of classes
                 is not that of the emotions.
         """
         if "keras" not in sys.modules:  # otherwise its backend is already chosen
@@ -67,7 +67,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             )
 
     def predict_images(self, images: np.ndarray, views: int = 1) -> np.ndarray:
-        """Predict for pictures that are already arrays.
+        """Predict for images that are already arrays.
 
         Args:
             images: Grey (N, H, W) or colour (N, H, W, 3), uint8. If they do not have the model's
@@ -75,7 +75,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             views: Number of views, one of `VIEWS`.
 
         Returns:
-            Probability of every emotion, shape (N, C), float32; (0, C) without pictures.
+            Probability of every emotion, shape (N, C), float32; (0, C) without images.
 
         Raises:
             ValueError: If `images` has another shape or dtype, or `views` is not in `VIEWS`.
@@ -101,7 +101,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
     def predict(
         self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> pandas.DataFrame:
-        """Predict for encoded pictures.
+        """Predict for encoded images.
 
         Args:
             context: Not used.
@@ -111,13 +111,13 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             params: `views`, one of `VIEWS`; 1 by default.
 
         Returns:
-            One row per picture, in the order and with the index of `model_input`: the most
+            One row per image, in the order and with the index of `model_input`: the most
             probable `emotion`, its `probability`, the probability of every emotion, and `error`. A
-            row that is not a picture has nulls and the reason in `error`; the other rows have a
+            row that is not an image has nulls and the reason in `error`; the other rows have a
             prediction and no error.
 
         Raises:
-            MlflowException: If there is no column `image`, no row is a picture, or `views` is not
+            MlflowException: If there is no column `image`, no row is an image, or `views` is not
                 in `VIEWS` (a client error).
         """
         views = (params or {}).get("views", 1)
@@ -137,11 +137,11 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
             try:
                 faces.append(self._face(_decoded(cell)))
                 errors.append(None)
-            except _BadPictureError as error:
+            except _BadImageError as error:
                 errors.append(str(error))
         if errors and not faces:
             raise MlflowException(
-                f"none of the {len(errors)} rows is a picture; the first one: {errors[0]}",
+                f"none of the {len(errors)} rows is an image; the first one: {errors[0]}",
                 error_code=INVALID_PARAMETER_VALUE,
             )
         answers = self.predict_images(self._stacked(faces), views)
@@ -166,7 +166,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
         return table.set_axis(index)
 
     def _face(self, image: Image.Image) -> np.ndarray:
-        """Crop a picture's central square, grey and scaled with antialiasing to (S, S) uint8."""
+        """Crop an image's central square, grey and scaled with antialiasing to (S, S) uint8."""
         side = self.size, self.size
         grey = image.convert("L")
         return np.asarray(
@@ -178,7 +178,7 @@ class EmotionPredictor(mlflow.pyfunc.PythonModel):
 
 
 def each_view(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
-    """Iterate over the views of pictures; a larger number begins with the views of a smaller one.
+    """Iterate over the views of images; a larger number begins with the views of a smaller one.
 
     Args:
         images: Shape (N, S, S).
@@ -203,20 +203,20 @@ def each_view(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
 
 
 def _decoded(text: Any) -> Image.Image:
-    """Decode base64 text to a picture, upright and grey, in bounded memory.
+    """Decode base64 text to an image, upright and grey, in bounded memory.
 
     Raises:
-        _BadPictureError: If it is not a JPEG or PNG of at most `MOST_PIXELS`.
+        _BadImageError: If it is not a JPEG or PNG of at most `MOST_PIXELS`.
     """
     if not isinstance(text, str):
-        raise _BadPictureError(f"expected the base64 text of a JPEG or PNG, got {text!r:.40}")
+        raise _BadImageError(f"expected the base64 text of a JPEG or PNG, got {text!r:.40}")
     if len(text) > LONGEST_TEXT:
-        raise _BadPictureError(f"the text has {len(text):,} characters, more than {LONGEST_TEXT:,}")
+        raise _BadImageError(f"the text has {len(text):,} characters, more than {LONGEST_TEXT:,}")
     try:
         start = prefix.end() if (prefix := _DATA_URL.match(text)) else 0
         data = base64.b64decode("".join(text[start:].split()), validate=True)
     except ValueError:
-        raise _BadPictureError(f"not the base64 text of a JPEG or PNG: {text[:40]!r}") from None
+        raise _BadImageError(f"not the base64 text of a JPEG or PNG: {text[:40]!r}") from None
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])  # reads only the header
         if image.width * image.height <= MOST_PIXELS:
@@ -224,8 +224,8 @@ def _decoded(text: Any) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pass  # Pillow's own limit is above ours
     except Exception:  # damaged bytes make Pillow's decoders raise almost anything
-        raise _BadPictureError(f"not a readable JPEG or PNG ({len(data):,} bytes)") from None
-    raise _BadPictureError(f"the picture has more than {MOST_PIXELS:,} pixels")
+        raise _BadImageError(f"not a readable JPEG or PNG ({len(data):,} bytes)") from None
+    raise _BadImageError(f"the image has more than {MOST_PIXELS:,} pixels")
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -88,7 +88,7 @@ def build(
     Args:
         hypermodel: The HyperModel that `find` returned.
         hp: Source of the values.
-        search: Settings, whose picture size is used for a model that leaves its input open.
+        search: Settings, whose image size is used for a model that leaves its input open.
 
     Returns:
         Whatever the HyperModel returns, which should be a `keras.Model`.

@@ -1,6 +1,6 @@
 """First points from an earlier study: the best ones there, as far as this study's space has them.
 
-`warm_start=STUDY` passes on to a larger search what one with fewer or smaller pictures or fewer
+`warm_start=STUDY` passes on to a larger search what one with fewer or smaller images or fewer
 epochs has found.
 """
 
@@ -21,9 +21,9 @@ from fer_search.trials import ranked
 
 N_POINTS = 4
 """Number of trials of the earlier study that are tried again: fewer than the failures that stop a
-study, because similar ones may all be too large for larger pictures."""
+study, because similar ones may all be too large for larger images."""
 _OF_THE_DATA = ("data", "seed", "faces", "votes")
-"""Settings on which the choice of test pictures may depend."""
+"""Settings on which the choice of test images may depend."""
 
 
 def earlier_study(storage: RDBStorage, search: SearchConfig) -> Study | None:
@@ -63,13 +63,13 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
     Args:
         earlier: The study that `earlier_study` returned.
         search: Settings of the new study; `image_sizes` must be resolved.
-        test_digest: Digest of the new study's test pictures.
+        test_digest: Digest of the new study's test images.
 
     Returns:
         The points, best first, each preceded by its origin.
 
     Raises:
-        ConfigError: If the earlier study was measured on other test pictures (its points might then
+        ConfigError: If the earlier study was measured on other test images (its points might then
             have been chosen on this study's test set), has no trial that fits, or searched a
             HyperModel whose space has changed since.
     """
@@ -100,7 +100,7 @@ def _other_test(earlier: Study, search: SearchConfig) -> ConfigError:
     before, now = earlier.search.to_params(), search.to_params()
     others = [f"{n}={before[n]}" for n in _OF_THE_DATA if before[n] != now[n]]
     return ConfigError(
-        f"warm_start={earlier.name} had other test pictures "
+        f"warm_start={earlier.name} had other test images "
         f"({', '.join(others) or 'the data have changed since'}), so it may have chosen its "
         "parameters on what is test here",
         hint=f"search with the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "

@@ -113,7 +113,7 @@ class LoggedRun:
         Args:
             name: Name of the source.
             url: Where to find the data.
-            digests: Digest by context, for example `training`; it covers every picture and label.
+            digests: Digest by context, for example `training`; it covers every image and label.
         """
         inputs = [
             DatasetInput(

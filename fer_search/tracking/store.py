@@ -69,7 +69,7 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
     except MlflowException as error:
         if run_id is None:
             raise StoreError(
-                f"a run cannot be made in {client.tracking_uri}: {error.message}",
+                f"a run cannot be made in {client.tracking_uri}: {error.message.splitlines()[0]}",
                 hint="check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME",
             ) from error
         raise StoreError(

@@ -1,4 +1,4 @@
-"""The evidence for a promotion: a study's test pictures, and models measured on them."""
+"""The evidence for a promotion: a study's test images, and models measured on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from fer_search.config import SearchConfig
 from fer_search.data import duplicates
-from fer_search.data.pictures import scaled
+from fer_search.data.images import scaled
 from fer_search.data.preparation import prepare
 from fer_search.data.splits import Split, Splits
 from fer_search.errors import InputError, PromotionRefused, StoreError
@@ -119,22 +119,22 @@ class Contestant:
         return splits
 
 
-def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[Split, list[str]]:
-    """Make the candidate's test pictures again, and check that the champion never trained on them.
+def test_images(candidate: Contestant, champion: Contestant | None) -> tuple[Split, list[str]]:
+    """Make the candidate's test images again, and check that the champion never trained on them.
 
     Its own digests show that the candidate did not.
 
     Returns:
-        The pictures, and notes that must accompany the scores.
+        The images, and notes that must accompany the scores.
 
     Raises:
-        PromotionRefused: If the pictures cannot be made again, or the champion was trained on some.
+        PromotionRefused: If the images cannot be made again, or the champion was trained on some.
     """
     try:
         test = candidate.splits().test
     except InputError as error:
         raise PromotionRefused(
-            f"the test pictures of {candidate} cannot be had again: {error.message}",
+            f"the test images of {candidate} cannot be had again: {error.message}",
             hint=error.hint or "make the data of its study readable again",
         ) from error
     if champion is None:
@@ -146,33 +146,33 @@ def test_pictures(candidate: Contestant, champion: Contestant | None) -> tuple[S
     except InputError as error:
         return test, [
             f"it is not known whether the champion, {champion}, was trained on some of these "
-            f"pictures, which would favour it: {error.message}"
+            f"images, which would favour it: {error.message}"
         ]
     seen = np.concatenate([splits.train.images, splits.validation.images])
     same = duplicates.identities(np.concatenate([test.images, seen]))
     shared = int(np.isin(same[: len(test)], same[len(test) :]).sum())
     if shared:
         raise PromotionRefused(
-            f"the champion, {champion}, was trained on {shared} of the {len(test)} test pictures "
+            f"the champion, {champion}, was trained on {shared} of the {len(test)} test images "
             f"of {candidate}, so their scores cannot be compared",
             hint="promote a version whose study has the champion's data and split, or delete the "
             "alias `champion` in the MLflow UI to begin anew",
         )
     return test, [
         f"the champion, {champion}, is of study {champion.origin.get('study')}, which has other "
-        "test pictures than these"
+        "test images than these"
     ]
 
 
 def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
-    """Evaluate models on the same pictures, and time them in turn.
+    """Evaluate models on the same images, and time them in turn.
 
     Args:
         contestants: The versions to measure, at least one.
-        test: The test pictures.
+        test: The test images.
 
     Raises:
-        PromotionRefused: If a model cannot be loaded or does not fit the pictures.
+        PromotionRefused: If a model cannot be loaded or does not fit the images.
     """
     models, megabytes, evaluations = [], [], []
     for contestant in contestants:

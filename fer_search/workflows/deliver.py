@@ -56,13 +56,13 @@ def deliver(spooled: Spooled, study: Study, study_run: StudyRun) -> None:
     """
     run, result = study_run.existing(spooled.run_id), spooled.result
     title = f"Trial {spooled.number} on validation"
-    pictures = {
+    figures = {
         "confusion_matrix.png": trial_figures.confusion_matrix(result.validation, title),
         "learning_curves.png": trial_figures.learning_curves(result.epochs, result.best_epoch),
     }
-    if spooled.pictures:
-        pictures["augmentation.png"] = trial_figures.augmentation(**spooled.pictures)
-    run.log_figures(pictures)
+    if spooled.images:
+        figures["augmentation.png"] = trial_figures.augmentation(**spooled.images)
+    run.log_figures(figures)
     run.log_json(result.validation.report(), "classification_report.json")
     params = {key: str(value) for key, value in spooled.params.items()}
     model_id = package.log_model(

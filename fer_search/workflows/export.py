@@ -11,7 +11,7 @@ import numpy as np
 from fer_search import runtime
 from fer_search.command_config import ExportConfig
 from fer_search.config import SearchConfig
-from fer_search.data.pictures import scaled
+from fer_search.data.images import scaled
 from fer_search.data.preparation import prepare
 from fer_search.data.synthetic import draw
 from fer_search.errors import DataError, ExportFailed, FerSearchError, InputError
@@ -81,7 +81,7 @@ def _converted(model: Any, kind: str, file: Path) -> formats.Run:
 
 
 def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
-    """Get faces to compare on: the model's validation pictures, or drawn ones if they are gone."""
+    """Get faces to compare on: the model's validation images, or drawn ones if they are gone."""
     study_run = study_run_of(client, run_id)
     settings = study_run.read_json("config.json") if study_run else None
     try:
@@ -89,8 +89,8 @@ def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
             splits = prepare(SearchConfig(**settings))
             if study_run.tags.get("train_digest") == splits.train_digest:
                 images = splits.validation.images[:_FACES]
-                return images, f"validation pictures of study {settings['study']}"
+                return images, f"validation images of study {settings['study']}"
             say("The data of the model's study are others now.")
     except InputError as error:
-        say(f"The pictures that the model was validated on cannot be had: {error.message}")
+        say(f"The images that the model was validated on cannot be had: {error.message}")
     return draw(_FACES, seed=0)[0], "drawn faces"

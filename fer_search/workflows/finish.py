@@ -43,7 +43,7 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     """
     trials = study.trials()
     log_counts(study_run, trials)
-    study_run.log_figures(_pictures(study, trials))
+    study_run.log_figures(_figures(study, trials))
     best = best_of(trials)
     if timed_out:
         say(f"The time is up; trials: {_counted(trials) or 'none has ended'}.")
@@ -87,7 +87,7 @@ def log_counts(study_run: StudyRun, trials: Sequence[TrialSummary]) -> None:
     study_run.log_metrics(values, step=step, at=now)
 
 
-def _pictures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
+def _figures(study: Study, trials: Sequence[TrialSummary]) -> dict[str, Any]:
     return {
         "optimization_history.png": study_figures.optimization_history(trials),
         "trial_curves.png": study_figures.trial_curves(trials),
@@ -134,7 +134,7 @@ def _score_once(
     if study_run.tags.get("best_trial") == str(best.number):
         return
     openings = study_run.open_test(best.number, "chosen by validation")
-    say(f"Opening test for trial {best.number}: {len(splits.test)} pictures …")
+    say(f"Opening test for trial {best.number}: {len(splits.test)} images …")
     model, _ = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
     views = evaluate_views(model, splits.test.images, evaluation, study.search.views)

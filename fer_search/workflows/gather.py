@@ -32,7 +32,7 @@ _COMMIT = "mlflow.source.git.commit"
 def gather(study: Study, study_run: StudyRun) -> Findings:
     """Read everything that a report says about a study."""
     trials, tags = study.trials(), study_run.tags
-    splits, no_pictures = _splits(study)
+    splits, no_images = _splits(study)
     return Findings(
         search=study.search,
         facts=study.facts,
@@ -48,7 +48,7 @@ def gather(study: Study, study_run: StudyRun) -> Findings:
         openings=study_run.openings(),
         tested=_tested(study_run, tags),
         splits=splits,
-        no_pictures=no_pictures,
+        no_images=no_images,
     )
 
 
@@ -78,13 +78,13 @@ def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
 
 
 def _splits(study: Study) -> tuple[Splits | None, str]:
-    """Get the pictures of a study, or the reason why they cannot be shown."""
-    log.info("Looking for the pictures of study %s", study.name)
+    """Get the images of a study, or the reason why they cannot be shown."""
+    log.info("Looking for the images of study %s", study.name)
     try:
         splits = prepare(study.search)
     except InputError as error:
         return None, error.message
     same = [study.facts[name] == getattr(splits, name) for name in ("train_digest", "test_digest")]
     if not all(same):
-        return None, f"{study.search.data} holds other pictures now than the study was made on"
+        return None, f"{study.search.data} holds other images now than the study was made on"
     return splits, ""

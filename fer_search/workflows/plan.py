@@ -34,7 +34,7 @@ class Plan:
     train: Callable[..., Any]
     """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; if there is a
     checkpoint also `parts`, and only a checkpoint with at least as many parts is then used."""
-    pictures: Callable[[Splits], dict[str, np.ndarray]]
+    images: Callable[[Splits], dict[str, np.ndarray]]
     """What the network sees, for a figure; empty if that is not known."""
     patience: int = _PATIENCE
     """Number of epochs without a better validation macro-F1 after which training ends."""
@@ -65,7 +65,7 @@ def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
     return Plan(
         params=params,
         train=functools.partial(train, config, checkpoint=checkpoint),
-        pictures=lambda splits: preview(config, splits.train.mapped, splits.train.labels),
+        images=lambda splits: preview(config, splits.train.mapped, splits.train.labels),
         patience=config.patience,
         checkpoint=checkpoint,
     )
@@ -91,5 +91,5 @@ def _foreign(trial: Trial, search: SearchConfig) -> Plan:
             patience=_PATIENCE,
             seed=trial.seed,
         ),
-        pictures=lambda _splits: {},
+        images=lambda _splits: {},
     )

@@ -1,6 +1,6 @@
-"""Predict the emotions of the faces in pictures, with a model of the registry.
+"""Predict the emotions of the faces in images, with a model of the registry.
 
-Pictures go in; a table, or annotated pictures and a table, comes out. A picture that cannot be read
+Images go in; a table, or annotated images and a table, comes out. An image that cannot be read
 becomes a row with its `error`; the others are answered as usual.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from fer_search.command_config import PredictionConfig
 from fer_search.config import EMOTIONS
+from fer_search.data.images import upright
 from fer_search.data.photos import listed
-from fer_search.data.pictures import upright
 from fer_search.errors import DataError
 from fer_search.progress import say, tracked
 from fer_search.serving.annotation import annotate
@@ -32,24 +32,24 @@ COLUMNS = (
     "error",
 )  # fmt: skip
 _AT_ONCE = 32
-"""Number of pictures in one call of the model."""
+"""Number of images in one call of the model."""
 
 
 @dataclasses.dataclass
 class _Photo:
-    """A picture and its regions, or why it cannot be read."""
+    """An image and its regions, or why it cannot be read."""
 
     path: Path
-    picture: Any = None
+    image: Any = None
     regions: Sequence[Region] = ()
     error: str | None = None
 
 
 def predict(config: PredictionConfig) -> None:
-    """Write a model's predictions for the pictures of `input` to `output`.
+    """Write a model's predictions for the images of `input` to `output`.
 
     Raises:
-        DataError: If `input` names no picture, or `output` is neither a table nor a folder, cannot
+        DataError: If `input` names no image, or `output` is neither a table nor a folder, cannot
             be written, or would overwrite what is read.
         StoreError: If there is no such model.
     """
@@ -70,7 +70,7 @@ def predict(config: PredictionConfig) -> None:
     chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     try:
         with writing(table, COLUMNS) as add:
-            for chunk in tracked(chunks, f"{len(paths):,} pictures"):
+            for chunk in tracked(chunks, f"{len(paths):,} images"):
                 for row in _seen(chunk, model, finder, config.views, drawn):
                     kinds[row["region"] or "unreadable"] += 1
                     add(row)
@@ -83,30 +83,30 @@ def predict(config: PredictionConfig) -> None:
 def _seen(
     paths: Sequence[Path], model: Any, finder: FaceFinder, views: int, drawn: Mapping[Path, Path]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of some pictures, and annotate those in `drawn`."""
+    """Yield the rows of some images, and annotate those in `drawn`."""
     photos = [_opened(path, finder) for path in paths]
     answers = iter(_answers(photos, model, views))
     for photo in photos:
         rows = [_row(photo, region, next(answers)) for region in photo.regions]
-        if photo.picture and photo.path in drawn:
-            error = _save(annotate(photo.picture, rows), drawn[photo.path])
+        if photo.image and photo.path in drawn:
+            error = _save(annotate(photo.image, rows), drawn[photo.path])
             rows = [row | {"error": error} for row in rows]
         yield from rows or [_row(photo)]
 
 
 def _opened(path: Path, finder: FaceFinder) -> _Photo:
     try:
-        picture = upright(path.read_bytes())
+        image = upright(path.read_bytes())
     except DataError as error:
         return _Photo(path, error=error.message)
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         return _Photo(path, error=f"cannot be read: {getattr(error, 'strerror', error)}")
-    return _Photo(path, picture, finder.regions(picture))
+    return _Photo(path, image, finder.regions(image))
 
 
 def _answers(photos: Sequence[_Photo], model: Any, views: int) -> np.ndarray:
-    """Predict the probabilities of all regions of all pictures in turn, shape (N, 7)."""
-    faces = [region.cut(photo.picture, model.size) for photo in photos for region in photo.regions]
+    """Predict the probabilities of all regions of all images in turn, shape (N, 7)."""
+    faces = [region.cut(photo.image, model.size) for photo in photos for region in photo.regions]
     empty = np.empty((0, model.size, model.size), np.uint8)
     answers: np.ndarray = model.predict_images(np.stack(faces) if faces else empty, views)
     return answers
@@ -125,7 +125,7 @@ def _row(
 
 
 def _names(paths: Iterable[Path], source: Path) -> dict[Path, Path]:
-    """Choose where annotated pictures go: laid out as in the source, each with a unique name.
+    """Choose where annotated images go: laid out as in the source, each with a unique name.
 
     `a.jpg` becomes `a.jpg.png`, and `a.png` stays.
     """
@@ -135,7 +135,7 @@ def _names(paths: Iterable[Path], source: Path) -> dict[Path, Path]:
     for path in dict.fromkeys(paths):
         try:
             inside = path.relative_to(base)
-        except ValueError:  # a CSV may name pictures from anywhere
+        except ValueError:  # a CSV may name images from anywhere
             inside = Path(*path.parts[1:]) if path.is_absolute() else path
         kept = Path(*([part for part in inside.parts if part != ".."] or ["unnamed"]))
         name = kept if kept.suffix == ".png" else kept.with_name(f"{kept.name}.png")
@@ -155,11 +155,11 @@ def _check_no_overwriting(read: set[Path], written: set[Path]) -> None:
         )
 
 
-def _save(picture: Any, file: Path) -> str | None:
-    """Store an annotated picture; return what went wrong, or None."""
+def _save(image: Any, file: Path) -> str | None:
+    """Store an annotated image; return what went wrong, or None."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(file)
+        image.save(file)
     except (OSError, ValueError) as error:
         return f"{file} cannot be written: {getattr(error, 'strerror', None) or error}"
     return None

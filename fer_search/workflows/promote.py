@@ -1,6 +1,6 @@
 """Put a model into use: a version that passes the gate becomes the `champion`.
 
-Candidate and champion are evaluated on the same untouched test pictures, those of the candidate's
+Candidate and champion are evaluated on the same untouched test images, those of the candidate's
 study; `gate.decide` decides. The evidence is stored in its own run before the registry changes, and
 the registry changes by one write (see `tracking.aliases`).
 """
@@ -22,7 +22,7 @@ from fer_search.progress import say
 from fer_search.tracking import aliases, registry, store
 from fer_search.tracking.aliases import CHAMPION, PREVIOUS
 from fer_search.tracking.logged_run import LoggedRun
-from fer_search.workflows.contest import Contestant, measure, test_pictures
+from fer_search.workflows.contest import Contestant, measure, test_images
 
 PROMOTED, REFUSED, WOULD, ROLLED_BACK, UNCHANGED = (
     "promoted", "refused", "would be promoted", "rolled back", "is the champion already",
@@ -87,13 +87,13 @@ def _contest(
     run.log_models([each.model_id for each in contestants.values()])
     run.set_tags({key: f"{each.version.version}" for key, each in contestants.items()})
     runtime.configure("float32")
-    test, unknown = test_pictures(candidate, champion)
+    test, unknown = test_images(candidate, champion)
     study_run, tags = candidate.study_run(), candidate.origin
     run.log_datasets(name=f"study {tags['study']}", url="", digests={"test": tags["test_digest"]})
     n = study_run.open_test(tags["trial_number"], f"promotion of {candidate}, run {run.run_id}")
     against = f" and the champion, {champion}," if champion else ""
     say(
-        f"Evaluating {candidate}{against} on {len(test):,} test pictures of study {tags['study']} "
+        f"Evaluating {candidate}{against} on {len(test):,} test images of study {tags['study']} "
         f"(opened {n} time{'s' * (n > 1)}) …"
     )
     measured = dict(zip(contestants, measure(list(contestants.values()), test), strict=True))
@@ -122,13 +122,13 @@ def _log(
     unknown: list[str],
 ) -> None:
     evaluations = {name: each.evaluation for name, each in measured.items()}
-    pictures = {
+    drawn = {
         "confusion_matrices.png": figures.confusion_matrices(evaluations),
         "f1_intervals.png": figures.f1_intervals(evaluations),
     }
     if len(evaluations) > 1:
-        pictures["disagreements.png"] = figures.disagreements(test.images, evaluations)
-    run.log_figures(pictures)
+        drawn["disagreements.png"] = figures.disagreements(test.images, evaluations)
+    run.log_figures(drawn)
     run.log_json(
         {
             "promoted": decision.promoted,

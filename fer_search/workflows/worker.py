@@ -93,7 +93,7 @@ def work(config: WorkerConfig) -> None:
 
 
 def _memory() -> int:
-    """Count the bytes that only this process holds; the pictures are shared by all workers."""
+    """Count the bytes that only this process holds; the images are shared by all workers."""
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
 
@@ -102,7 +102,7 @@ def check_data(study: Study, splits: Splits) -> None:
     """Refuse data whose digests differ from those that the study began with.
 
     Raises:
-        DataError: If a picture or label differs.
+        DataError: If an image or label differs.
     """
     for name in ("train_digest", "test_digest"):
         if study.facts[name] != getattr(splits, name):
@@ -186,7 +186,7 @@ def _trained(
                 run_id=run.run_id,
                 params=planned.params,
                 result=dataclasses.replace(result, views=views),
-                pictures=planned.pictures(splits),
+                images=planned.images(splits),
                 save_model=model.save,
             )
         return functools.partial(_completed, trial, spooled)

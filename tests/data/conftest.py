@@ -1,4 +1,4 @@
-"""Shared by the tests of the data: their cache, and folders of small pictures."""
+"""Shared by the tests of the data: their cache, and folders of small images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fer_search.config import EMOTIONS
 
 @pytest.fixture
 def cache(own_home: Path) -> Path:
-    """The folder of this test's packed pictures; empty at first."""
+    """The folder of this test's packed images; empty at first."""
     return platformdirs.user_cache_path("fer_search") / "packed"
 
 
 @pytest.fixture
-def write_picture() -> Callable[..., Path]:
-    """Write a picture of seeded noise."""
+def write_image() -> Callable[..., Path]:
+    """Write an image of seeded noise."""
 
     def write(path: Path, seed: int = 0, size: int = 48) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,14 +33,14 @@ def write_picture() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def write_folder(write_picture: Callable[..., Path]) -> Callable[..., Path]:
-    """Write `each` different pictures for every emotion into the parts of a folder."""
+def write_folder(write_image: Callable[..., Path]) -> Callable[..., Path]:
+    """Write `each` different images for every emotion into the parts of a folder."""
 
     def write(root: Path, parts: tuple[str, ...] = ("",), each: int = 3) -> Path:
         places = [(part, emotion) for part in parts for emotion in EMOTIONS]
         for i, (part, emotion) in enumerate(places):
             for j in range(each):
-                write_picture(root / part / emotion / f"{j}.png", seed=i * each + j)
+                write_image(root / part / emotion / f"{j}.png", seed=i * each + j)
         return root
 
     return write

@@ -9,19 +9,19 @@ from fer_search.data.batches import Batches, padded
 
 
 def numbered(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures whose pixels are their number, and labels that follow from it."""
+    """Images whose pixels are their number, and labels that follow from it."""
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None], (n, 4, 4))
     return images, np.arange(n) % 7
 
 
 def epoch_of(batches: Batches, epoch: int) -> np.ndarray:
-    """Numbers of the pictures of an epoch, in order."""
+    """Numbers of the images of an epoch, in order."""
     batches.start_epoch(epoch)
     return np.concatenate([batches.batch(i)[0][:, 0, 0, 0] for i in range(len(batches))])
 
 
 @given(n=st.integers(1, 100), batch_size=st.integers(1, 30), epoch=st.integers(0, 5))
-def test_every_batch_is_full_and_no_picture_comes_twice_in_an_epoch(
+def test_every_batch_is_full_and_no_image_comes_twice_in_an_epoch(
     n: int, batch_size: int, epoch: int
 ) -> None:
     batches = Batches(*numbered(n), batch_size=batch_size, seed=1)
@@ -30,7 +30,7 @@ def test_every_batch_is_full_and_no_picture_comes_twice_in_an_epoch(
     assert len(seen) == (n // batch_size * batch_size or n)
 
 
-def test_a_batch_has_pictures_with_a_channel_and_their_labels_and_weights() -> None:
+def test_a_batch_has_images_with_a_channel_and_their_labels_and_weights() -> None:
     weights = np.linspace(0.5, 2, 7, dtype=np.float32)
     batches = Batches(*numbered(40), batch_size=16, seed=1, class_weights=weights)
     images, targets, sample_weights = batches.batch(1)
@@ -43,7 +43,7 @@ def test_a_batch_has_pictures_with_a_channel_and_their_labels_and_weights() -> N
     assert sample_weights.tolist() == weights[labels].tolist()
 
 
-def test_without_class_weights_every_picture_weighs_one() -> None:
+def test_without_class_weights_every_image_weighs_one() -> None:
     _, _, sample_weights = Batches(*numbered(8), batch_size=8, seed=1).batch(0)
     assert sample_weights.tolist() == [1] * 8
 
@@ -64,7 +64,7 @@ def test_balanced_epochs_show_every_emotion_equally_often(counts: list[int], epo
     assert shown.max() - shown.min() <= 1
 
 
-def test_balanced_epochs_repeat_a_rare_picture_evenly_and_reach_every_frequent_one() -> None:
+def test_balanced_epochs_repeat_a_rare_image_evenly_and_reach_every_frequent_one() -> None:
     labels = np.repeat(np.arange(7), [2, 40, 14, 14, 14, 14, 14])
     images = np.broadcast_to(np.arange(len(labels), dtype=np.uint8)[:, None, None], (112, 4, 4))
     batches = Batches(images, labels, batch_size=1, seed=1, balanced=True)
@@ -75,7 +75,7 @@ def test_balanced_epochs_repeat_a_rare_picture_evenly_and_reach_every_frequent_o
     assert seen == set(range(112))
 
 
-def test_mixed_pictures_and_targets_are_blended_in_the_same_shares() -> None:
+def test_mixed_images_and_targets_are_blended_in_the_same_shares() -> None:
     labels = np.arange(64) % 7
     images = np.broadcast_to((labels * 40).astype(np.uint8)[:, None, None], (64, 4, 4))
     batches = Batches(images, labels, batch_size=64, seed=1, mixup=0.4)
@@ -106,7 +106,7 @@ def test_mixing_can_be_repeated_and_differs_between_epochs() -> None:
     assert not np.array_equal(blends(1), blends(2))
 
 
-def test_too_few_pictures_make_one_smaller_batch() -> None:
+def test_too_few_images_make_one_smaller_batch() -> None:
     batches = Batches(*numbered(5), batch_size=64, seed=1)
     assert len(batches) == 1
     assert sorted(epoch_of(batches, 3)) == [0, 1, 2, 3, 4]
@@ -128,7 +128,7 @@ def test_what_one_epoch_leaves_out_comes_in_another() -> None:
 
 
 @given(n=st.integers(0, 60), batch_size=st.integers(1, 20))
-def test_padded_batches_hold_every_picture_once_in_order(n: int, batch_size: int) -> None:
+def test_padded_batches_hold_every_image_once_in_order(n: int, batch_size: int) -> None:
     images, _ = numbered(n)
     pieces = list(padded(images[..., None], batch_size))
     assert all(batch.shape == (batch_size, 4, 4, 1) for batch, _ in pieces)
@@ -136,7 +136,7 @@ def test_padded_batches_hold_every_picture_once_in_order(n: int, batch_size: int
     assert [number for piece in real for number in piece.tolist()] == list(range(n))
 
 
-def test_the_last_batch_is_padded_with_its_last_picture() -> None:
+def test_the_last_batch_is_padded_with_its_last_image() -> None:
     *_, (batch, count) = padded(numbered(5)[0][..., None], 4)
     assert count == 1
     assert batch[:, 0, 0, 0].tolist() == [4, 4, 4, 4]

@@ -12,7 +12,7 @@ IN_TEST = "in validation and also in test"
 
 
 @pytest.mark.parametrize(
-    ("pictures", "left"),
+    ("rows", "left"),
     [
         pytest.param("1a train, 2a train, 3a test", {}, id="nothing_in_common"),
         pytest.param("1a train, 1a train, 1a train", {REPEATED: [1, 2]}, id="the_first_stays"),
@@ -29,13 +29,13 @@ IN_TEST = "in validation and also in test"
         ),
     ],
 )
-def test_pictures_leave_for_the_first_reason_that_holds(
-    pictures: str, left: dict[str, list[int]]
+def test_images_leave_for_the_first_reason_that_holds(
+    rows: str, left: dict[str, list[int]]
 ) -> None:
-    rows = [row.split() for row in pictures.split(", ")]
-    contents = [int(row[0][0]) for row in rows]
-    images = np.broadcast_to(np.array(contents, np.uint8)[:, None, None], (len(rows), 48, 48))
-    labels = np.array(["ab".index(row[0][1]) for row in rows])
-    parts = np.array([PARTS.index(row[1]) for row in rows])
+    cells = [row.split() for row in rows.split(", ")]
+    contents = [int(cell[0][0]) for cell in cells]
+    images = np.broadcast_to(np.array(contents, np.uint8)[:, None, None], (len(cells), 48, 48))
+    labels = np.array(["ab".index(row[0][1]) for row in cells])
+    parts = np.array([PARTS.index(row[1]) for row in cells])
     found = find(np.ascontiguousarray(images), labels, parts)
     assert {reason: positions.tolist() for reason, positions in found.items()} == left

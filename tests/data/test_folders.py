@@ -14,32 +14,32 @@ from fer_search.errors import DataError
 Write = Callable[..., Path]
 
 
-def test_pictures_have_the_label_of_their_folder_in_the_order_of_their_paths(
+def test_images_have_the_label_of_their_folder_in_the_order_of_their_paths(
     tmp_path: Path, write_folder: Write
 ) -> None:
-    pictures = scan(write_folder(tmp_path))
-    assert [picture.origin for picture in pictures] == [
+    images = scan(write_folder(tmp_path))
+    assert [image.origin for image in images] == [
         f"{emotion}/{i}.png" for emotion in EMOTIONS for i in range(3)
     ]
-    assert [picture.label for picture in pictures] == [i for i in range(7) for _ in range(3)]
-    assert {picture.part for picture in pictures} == {""}
+    assert [image.label for image in images] == [i for i in range(7) for _ in range(3)]
+    assert {image.part for image in images} == {""}
 
 
 def test_folder_names_may_be_written_in_any_case(tmp_path: Path, write_folder: Write) -> None:
     write_folder(tmp_path, parts=("Train", "VAL"))
     (tmp_path / "Train" / "happy").rename(tmp_path / "Train" / "HAPPY")
-    pictures = scan(tmp_path)
-    assert {picture.part for picture in pictures} == {"train", "validation"}
-    assert sum(picture.label == EMOTIONS.index("happy") for picture in pictures) == 6
+    images = scan(tmp_path)
+    assert {image.part for image in images} == {"train", "validation"}
+    assert sum(image.label == EMOTIONS.index("happy") for image in images) == 6
 
 
 def test_kaggles_file_names_tell_the_parts_that_its_folders_hide(
-    tmp_path: Path, write_folder: Write, write_picture: Write
+    tmp_path: Path, write_folder: Write, write_image: Write
 ) -> None:
     write_folder(tmp_path, parts=("train", "test"))
     for name in ("Training_1.jpg", "PublicTest_2.jpg", "PrivateTest_3.jpg", "Training_hard.jpg"):
-        write_picture(tmp_path / "test" / "sad" / name)
-    parts = {picture.path.name: picture.part for picture in scan(tmp_path)}
+        write_image(tmp_path / "test" / "sad" / name)
+    parts = {image.path.name: image.part for image in scan(tmp_path)}
     assert parts["Training_1.jpg"] == "train"
     assert parts["PublicTest_2.jpg"] == "validation"
     assert parts["PrivateTest_3.jpg"] == "test"
@@ -57,18 +57,18 @@ def test_kaggles_file_names_tell_the_parts_that_its_folders_hide(
         "__MACOSX/x",
     ],
 )
-def test_what_is_no_picture_is_passed_over(tmp_path: Path, write_folder: Write, name: str) -> None:
+def test_what_is_no_image_is_passed_over(tmp_path: Path, write_folder: Write, name: str) -> None:
     write_folder(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"?")
     assert len(scan(tmp_path)) == 21
 
 
-def test_pictures_in_deeper_folders_belong_to_their_emotion(
-    tmp_path: Path, write_folder: Write, write_picture: Write
+def test_images_in_deeper_folders_belong_to_their_emotion(
+    tmp_path: Path, write_folder: Write, write_image: Write
 ) -> None:
-    write_picture(write_folder(tmp_path) / "fear" / "2013" / "a.PNG")
-    assert "fear/2013/a.PNG" in [picture.origin for picture in scan(tmp_path)]
+    write_image(write_folder(tmp_path) / "fear" / "2013" / "a.PNG")
+    assert "fear/2013/a.PNG" in [image.origin for image in scan(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_pictures_in_deeper_folders_belong_to_their_emotion(
             lambda root: (root / "train/bored").mkdir(parents=True), "train/bored", id="bored"
         ),
         pytest.param(
-            lambda root: (root / "sad").rename(root / ".sad"), "no pictures of sad", id="hidden"
+            lambda root: (root / "sad").rename(root / ".sad"), "no images of sad", id="hidden"
         ),
         pytest.param(
             lambda root: [(root / "sad" / f"{i}.png").unlink() for i in range(3)],
-            "no pictures of sad; found angry, disgust, fear, happy, neutral, surprise",
+            "no images of sad; found angry, disgust, fear, happy, neutral, surprise",
             id="empty",
         ),
         pytest.param(
@@ -108,12 +108,12 @@ def test_a_folder_that_cannot_be_used_is_refused_by_name(
         scan(root)
 
 
-def test_pictures_that_cannot_be_read_are_named_and_left_out(
+def test_images_that_cannot_be_read_are_named_and_left_out(
     tmp_path: Path, write_folder: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_folder(tmp_path)
     (root / "happy" / "1.png").write_bytes((root / "happy" / "1.png").read_bytes()[:500])
-    (root / "sad" / "x.jpg").write_text("not a picture")
+    (root / "sad" / "x.jpg").write_text("not an image")
     (root / "sad" / "y.jpg").symlink_to(root / "nowhere.jpg")
     with caplog.at_level(logging.WARNING):
         arrays = read(scan(root))
@@ -122,16 +122,16 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(
     reasons = dict(arrays["skipped"].tolist())
     assert list(reasons) == ["happy/1.png", "sad/x.jpg", "sad/y.jpg"]
     assert "damaged" in reasons["happy/1.png"]
-    assert reasons["sad/x.jpg"] == "is not a picture"
+    assert reasons["sad/x.jpg"] == "is not an image"
     assert reasons["sad/y.jpg"] == "cannot be opened (No such file or directory)"
-    assert "Skipped 3 of 23 pictures: happy/1.png is damaged" in caplog.text
+    assert "Skipped 3 of 23 images: happy/1.png is damaged" in caplog.text
 
 
-def test_too_many_unreadable_pictures_are_an_error(tmp_path: Path, write_folder: Write) -> None:
+def test_too_many_unreadable_images_are_an_error(tmp_path: Path, write_folder: Write) -> None:
     root = write_folder(tmp_path)
     for i in range(6):
         (root / "angry" / f"broken{i}.jpg").touch()
-    with pytest.raises(DataError, match="6 of 27 pictures cannot be read: angry/broken0"):
+    with pytest.raises(DataError, match="6 of 27 images cannot be read: angry/broken0"):
         read(scan(root))
 
 
@@ -159,14 +159,14 @@ def test_pixels_arrive_as_they_were_stored(tmp_path: Path, write_folder: Write) 
     assert np.array_equal(arrays["images"][4], stored)
 
 
-def test_names_of_other_collections_are_understood(tmp_path: Path, write_picture: Write) -> None:
+def test_names_of_other_collections_are_understood(tmp_path: Path, write_image: Write) -> None:
     names = ["Anger", "disgusted", "Fearful", "happiness", "neutral", "sadness", "surprised"]
     for part in ("Training", "Valid", "testing"):
         for seed, name in enumerate(names):
-            write_picture(tmp_path / part / name / "a.png", seed=seed)
-    pictures = scan(tmp_path)
-    assert {picture.part for picture in pictures} == {"train", "validation", "test"}
-    found = {(picture.path.parent.name, EMOTIONS[picture.label]) for picture in pictures}
+            write_image(tmp_path / part / name / "a.png", seed=seed)
+    images = scan(tmp_path)
+    assert {image.part for image in images} == {"train", "validation", "test"}
+    found = {(image.path.parent.name, EMOTIONS[image.label]) for image in images}
     assert found == set(zip(names, EMOTIONS, strict=True))
 
 

@@ -9,7 +9,7 @@ def test_a_file_is_itself(tmp_path):
     assert listed(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
 
 
-def test_a_folder_is_its_pictures_at_any_depth(tmp_path):
+def test_a_folder_is_its_images_at_any_depth(tmp_path):
     for name in ("b.PNG", "a/c.jpeg", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -41,5 +41,5 @@ def test_what_lists_nothing_is_refused(tmp_path, name, text, said):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         listed(tmp_path)

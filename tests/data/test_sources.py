@@ -47,12 +47,12 @@ def test_the_second_load_decodes_nothing_and_maps_the_same_file(
     assert second.skipped == first.skipped == (("sad/broken.png", "is empty"),)
 
 
-def test_a_changed_picture_is_noticed(
-    tmp_path: Path, write_folder: Write, write_picture: Write
+def test_a_changed_image_is_noticed(
+    tmp_path: Path, write_folder: Write, write_image: Write
 ) -> None:
     root = write_folder(tmp_path / "faces")
     before = load(str(root), seed=1)
-    write_picture(root / "angry" / "0.png", seed=99)
+    write_image(root / "angry" / "0.png", seed=99)
     assert not np.array_equal(load(str(root), seed=1).images[0], before.images[0])
 
 

@@ -17,7 +17,7 @@ from fer_search.data.splits import PARTS, Split, Splits, split, summary
 from fer_search.errors import DataError
 
 Row = tuple[int, int, str]
-"""Content, label and part of a picture."""
+"""Content, label and part of an image."""
 
 OFFICIAL = ("train", "validation", "test")
 FROM_TRAIN = ("train", "test")
@@ -33,13 +33,13 @@ def faces_of(rows: list[Row]) -> Faces:
         source_url="nowhere",
         images=images,
         labels=np.array([label for _, label, _ in rows], np.int64),
-        origins=np.array([f"picture {i}" for i in range(len(rows))]),
+        origins=np.array([f"image {i}" for i in range(len(rows))]),
         splits=np.array([part for _, _, part in rows], np.str_),
     )
 
 
 def unlike(parts: tuple[str, ...], each: int = 4) -> list[Row]:
-    """Different pictures, `each` for every emotion in every part, ten times as many in train."""
+    """Different images, `each` for every emotion in every part, ten times as many in train."""
     places = [
         (label, part)
         for part in parts
@@ -72,7 +72,7 @@ few = settings(max_examples=20, deadline=None, suppress_health_check=list(Health
 @sources
 @few
 @given(data=st.data())
-def test_every_picture_is_in_one_part_or_left_out_for_one_reason(
+def test_every_image_is_in_one_part_or_left_out_for_one_reason(
     parts: tuple[str, ...], data: st.DataObject
 ) -> None:
     faces = data.draw(with_repeats(parts))
@@ -85,7 +85,7 @@ def test_every_picture_is_in_one_part_or_left_out_for_one_reason(
 @sources
 @few
 @given(data=st.data())
-def test_no_picture_is_in_two_parts_nor_twice_in_train(
+def test_no_image_is_in_two_parts_nor_twice_in_train(
     parts: tuple[str, ...], data: st.DataObject
 ) -> None:
     splits = split(data.draw(with_repeats(parts)), limit=0, seed=1)
@@ -110,7 +110,7 @@ def test_a_test_part_that_the_source_tells_is_never_cut(
 @sources
 @few
 @given(data=st.data(), limit=st.integers(7, 300))
-def test_a_limit_is_obeyed_and_keeps_the_proportions_within_one_picture(
+def test_a_limit_is_obeyed_and_keeps_the_proportions_within_one_image(
     parts: tuple[str, ...], data: st.DataObject, limit: int
 ) -> None:
     faces = data.draw(with_repeats(parts))
@@ -214,7 +214,7 @@ def test_the_report_is_json_and_its_summary_one_line() -> None:
     report = json.loads(json.dumps(splits.report))
     assert report == splits.report
     assert report["counts"]["test"] == dict.fromkeys(EMOTIONS, 4) | {"happy": 5}
-    assert report["dropped"]["repeated in train"] == {"count": 1, "examples": ["picture 337"]}
+    assert report["dropped"]["repeated in train"] == {"count": 1, "examples": ["image 337"]}
     assert report["skipped"]["examples"] == [{"origin": "sad/x.jpg", "reason": "is empty"}]
     assert summary(report) == (
         "made up, split official, limit 100: train 100, validation 28, test 29; "
@@ -231,16 +231,16 @@ def test_the_report_is_json_and_its_summary_one_line() -> None:
         pytest.param(unlike(("train", "test", "")), "only some", id="some_tell_none"),
         pytest.param(
             [row for row in unlike(OFFICIAL) if row[1:] != (1, "validation")],
-            "no pictures of disgust for validation",
+            "no images of disgust for validation",
             id="emotion_missing",
         ),
         pytest.param(
             [(5, *row[1:]) if row[1:] == (5, "train") else row for row in unlike(OFFICIAL)]
             + [(5, 0, "train")],
-            "no pictures of sad for train",
+            "no images of sad for train",
             id="emotion_all_conflicting",
         ),
-        pytest.param(unlike(SEEDED)[39:], "no pictures of angry for train", id="one_picture"),
+        pytest.param(unlike(SEEDED)[39:], "no images of angry for train", id="one_image"),
     ],
 )
 def test_a_source_that_makes_no_split_is_refused(rows: list[Row], said: str) -> None:

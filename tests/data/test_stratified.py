@@ -21,7 +21,7 @@ def test_as_many_are_chosen_as_asked_in_order_and_none_twice(
 
 
 @given(labels=some_labels, n=st.integers(1, 300), seed=seeds)
-def test_shares_are_kept_within_one_picture_unless_a_rare_label_needs_its_one(
+def test_shares_are_kept_within_one_image_unless_a_rare_label_needs_its_one(
     labels: np.ndarray, n: int, seed: int
 ) -> None:
     n = min(n, len(labels))

@@ -49,7 +49,7 @@ def test_every_emotion_is_among_three_hundred_faces(seed: int) -> None:
     assert np.bincount(draw(300, seed)[1], minlength=7).min() >= 3
 
 
-def test_pictures_are_neither_black_nor_white_nor_blank(drawn: Drawn) -> None:
+def test_images_are_neither_black_nor_white_nor_blank(drawn: Drawn) -> None:
     light = drawn[0].reshape(2000, -1).astype(np.float32)
     assert light.std(axis=1).min() > 8
     assert 90 < light.mean() < 165

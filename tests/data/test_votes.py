@@ -36,7 +36,7 @@ def test_what_most_taggers_call_no_face_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("label", "share"), [(HAPPY, 0.75), (SAD, 0.25)])
-def test_votes_on_other_pictures_are_noticed(
+def test_votes_on_other_images_are_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, label: int, share: float
 ) -> None:
     origins = np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "not voted on.jpg"])
@@ -46,7 +46,7 @@ def test_votes_on_other_pictures_are_noticed(
     )
     votes = read(file, origins)
     assert agreement(votes, origins, np.full(5, label)) == share
-    warned = "label of 25 % of the pictures only" in caplog.text
+    warned = "label of 25 % of the images only" in caplog.text
     assert warned == (share < 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of training: pictures that are easy to learn."""
+"""Shared by the tests of training: images that are easy to learn."""
 
 from __future__ import annotations
 

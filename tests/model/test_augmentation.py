@@ -38,7 +38,7 @@ def test_no_strength_is_no_layer():
 
 
 @pytest.mark.parametrize("kind", AUGMENTATIONS)
-def test_a_kind_varies_the_picture_and_keeps_its_shape_and_range(kind, faces):
+def test_a_kind_varies_the_image_and_keeps_its_shape_and_range(kind, faces):
     varied = apply({kind: STRENGTHS[kind]}, faces)
     assert (varied != faces).any()
     assert varied.shape == faces.shape

@@ -58,7 +58,7 @@ def test_running_statistics_of_batch_norms_follow_within_some_steps():
 
 @pytest.mark.parametrize("image_size", [config.SMALLEST_IMAGE, config.FACE_SIZE])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_backbone_builds_from_the_smallest_picture_on(name, image_size):
+def test_every_backbone_builds_from_the_smallest_image_on(name, image_size):
     model = BACKBONES[name].build(image_size)
     assert model.input_shape == (None, image_size, image_size, 3)
     assert len(model.output_shape) == 4

@@ -42,7 +42,7 @@ def test_probabilities_are_float32_in_mixed_precision(faces):
     assert classifier.build(config()).predict_on_batch(faces).dtype == np.float32
 
 
-def test_bytes_and_floats_are_the_same_picture(faces):
+def test_bytes_and_floats_are_the_same_image(faces):
     model = classifier.build(config())
     as_bytes = model.predict_on_batch(faces)
     as_floats = model.predict_on_batch(faces.astype(np.float32))

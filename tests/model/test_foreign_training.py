@@ -118,7 +118,7 @@ def test_a_stored_network_of_another_size_answers_as_it_was_evaluated(splits, tm
     )
 
 
-def test_pictures_are_bytes_of_the_size_that_the_network_takes(splits):
+def test_images_are_bytes_of_the_size_that_the_network_takes(splits):
     seen = {}
 
     def fit(model, **settings):

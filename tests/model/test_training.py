@@ -210,7 +210,7 @@ def test_what_on_epoch_raises_passes_through_untouched(splits):
 
 
 @pytest.mark.slow
-def test_fewer_pictures_than_a_batch_are_one_batch(splits):
+def test_fewer_images_than_a_batch_are_one_batch(splits):
     _, result = train(config(batch_size=1000, epochs=1), splits, on_epoch=ignore)
     assert result.epochs[0].images_per_second > 0
 
@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_loses_the_trial(splits):
 
 
 def broken(split):
-    """Pictures whose pixels are all NaN."""
+    """Images whose pixels are all NaN."""
     lost = split.images * np.float32("nan")
     return types.SimpleNamespace(images=lost, mapped=lost, labels=split.labels)
 
@@ -301,7 +301,7 @@ def test_a_trial_leaves_no_graph_behind_that_would_hold_its_weights(splits):
     assert counts[0] == counts[1]
 
 
-def test_training_pictures_stay_in_the_one_copy_that_all_workers_map():
+def test_training_images_stay_in_the_one_copy_that_all_workers_map():
     splits, settings = drawn_splits(), config(epochs=1)
     train(settings, splits, on_epoch=ignore)
     preview(settings, splits.train.mapped, splits.train.labels)

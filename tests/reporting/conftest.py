@@ -48,7 +48,7 @@ def whole(splits):
         openings=[{"trial": 1, "at": "2026-11-22T21:11:36+00:00", "why": "chosen by validation"}],
         tested=answers(splits),
         splits=splits,
-        no_pictures="",
+        no_images="",
     )  # fmt: skip
 
 
@@ -58,5 +58,5 @@ def begun(whole):
     return dataclasses.replace(
         whole, search=SearchConfig(study="begun"), trials=[trial(0, "RUNNING")], importances={},
         metrics={}, curves=[], data={}, environment={}, openings=[], tested=None, splits=None,
-        no_pictures="they are elsewhere",
+        no_images="they are elsewhere",
     )  # fmt: skip

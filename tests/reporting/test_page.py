@@ -36,7 +36,7 @@ def test_everything_known_is_shown(page, whole):
     low, high = seen.intervals()["macro_f1"]
     for said in (
         f"test macro-F1 {seen.macro_f1:.3f} 95 %: {low:.3f}–{high:.3f}",
-        f"recognises {100 * seen.accuracy:.1f} % of 42 test pictures",
+        f"recognises {100 * seen.accuracy:.1f} % of 42 test images",
         "finished trials 3 1 pruned; 1 failed",
         "time at work 1.1 h 10 epochs",
         "A miniature network on drawn faces: all 3 trials finished.",
@@ -73,7 +73,7 @@ def test_other_peoples_text_stays_text(whole, splits):
     bad = [f"<img src=x onerror=alert({i})>\udcff" for i in range(len(splits.test))]
     trials = [*whole.trials, trial(4, "COMPLETE", 0.9)]
     awkward = dataclasses.replace(
-        whole, tested=answers(splits, origins=bad), trials=trials, no_pictures=HOSTILE, splits=None
+        whole, tested=answers(splits, origins=bad), trials=trials, no_images=HOSTILE, splits=None
     )
     html = render([awkward])
     assert html.encode("utf-8")
@@ -81,7 +81,7 @@ def test_other_peoples_text_stays_text(whole, splits):
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) == 3
     assert "<img src=x onerror=alert(" in page.text
-    assert not any(alt.startswith("Training pictures") for alt in page.alts)
+    assert not any(alt.startswith("Training images") for alt in page.alts)
     assert "Trial 1, chosen before, recognises" in page.text
     assert "validation has come to prefer another trial" in page.text
 
@@ -126,7 +126,7 @@ def test_studies_side_by_side_have_a_chapter_each_and_missing_pieces_are_said(wh
     for said in (
         "0 of 50 trials finished, 1 still running. No trial is complete",
         "keeps no data.json",
-        "The pictures are not at hand: they are elsewhere.",
+        "The images are not at hand: they are elsewhere.",
         "Test has not been opened in this study",
         "No trial failed.",
         "Openings of test Never.",

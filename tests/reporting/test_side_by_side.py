@@ -15,7 +15,7 @@ def other(whole, **changes):
     return dataclasses.replace(whole, search=search, **changes)
 
 
-def test_the_best_on_the_same_pictures_is_held_against_the_others(whole, splits):
+def test_the_best_on_the_same_images_is_held_against_the_others(whole, splits):
     better = other(whole, tested=answers(splits, skill=1.0), settings={"pruner": "hyperband"})
     comparison = compare([whole, better])
     assert comparison.warnings == []
@@ -55,7 +55,7 @@ def test_the_same_model_is_not_ahead_of_itself(whole):
         ),
         pytest.param(
             {"facts": {"train_digest": "0"}},
-            "The pictures for training and validation differ, so scores on validation cannot be "
+            "The images for training and validation differ, so scores on validation cannot be "
             "compared: trained on 336 of synthetic (whole), 336 of synthetic (other).",
             id="train",
         ),
@@ -66,18 +66,18 @@ def test_what_makes_scores_differ_is_said(whole, changes, said):
     assert compare([whole, other(whole, **changes | facts)]).warnings == [said]
 
 
-def test_other_test_pictures_forbid_a_comparison_on_them(whole):
+def test_other_test_images_forbid_a_comparison_on_them(whole):
     elsewhere = other(whole, facts=whole.facts | {"test_digest": "0"}, data={})
     comparison = compare([whole, elsewhere])
     assert comparison.warnings == [
-        "The test pictures differ, so scores on test cannot be compared: "
+        "The test images differ, so scores on test cannot be compared: "
         "42 of synthetic (whole), an unknown number of synthetic (other)."
     ]
     assert (comparison.gains, comparison.f1) == (None, None)
 
 
 @pytest.mark.slow
-def test_studies_tested_on_the_same_pictures_are_compared_beside_one_on_others(whole, splits):
+def test_studies_tested_on_the_same_images_are_compared_beside_one_on_others(whole, splits):
     better = other(whole, tested=answers(splits, skill=1.0))
     elsewhere = other(
         whole, facts=whole.facts | {"test_digest": "0"}, settings={"study": "elsewhere"}

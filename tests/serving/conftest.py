@@ -6,7 +6,7 @@ from fer_search.config import EMOTIONS
 
 @pytest.fixture(scope="session")
 def network():
-    """A small inference model like the stored ones: grey pictures in, probabilities out."""
+    """A small inference model like the stored ones: grey images in, probabilities out."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((48, 48, 1), dtype="uint8")
     features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))

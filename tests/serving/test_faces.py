@@ -39,18 +39,18 @@ def test_a_face_is_found_where_it_is(finder, astronaut):
 
 
 @pytest.mark.parametrize("scale", [0.2, 0.5, 2.0])
-def test_the_size_of_the_picture_does_not_matter(finder, astronaut, scale):
+def test_the_size_of_the_image_does_not_matter(finder, astronaut, scale):
     side = int(512 * scale)
     (region,) = finder.regions(astronaut.resize((side, side)))
     assert overlap(region, [scale * edge for edge in FACE_BOX]) > 0.6
 
 
 def test_all_faces_are_found_the_largest_first(finder, astronaut):
-    picture = Image.new("RGB", (1400, 700), "grey")
-    picture.paste(astronaut.resize((256, 256)), (0, 100))
-    picture.paste(astronaut, (400, 100))
-    picture.paste(astronaut.resize((384, 384)), (1000, 100))
-    regions = finder.regions(picture)
+    image = Image.new("RGB", (1400, 700), "grey")
+    image.paste(astronaut.resize((256, 256)), (0, 100))
+    image.paste(astronaut, (400, 100))
+    image.paste(astronaut.resize((384, 384)), (1000, 100))
+    regions = finder.regions(image)
     assert [region.region for region in regions] == [FACE] * 3
     assert [region.left // 400 for region in regions] == [1, 2, 0]
     assert regions[0].side > regions[1].side > regions[2].side
@@ -64,13 +64,13 @@ def test_a_cropped_face_is_used_as_it_is(finder, astronaut):
 
 
 @pytest.mark.parametrize("size", [(300, 200), (48, 48), (1, 7), (3000, 40)])
-def test_where_there_is_no_face_the_middle_of_the_picture_is_used(finder, size):
+def test_where_there_is_no_face_the_middle_of_the_image_is_used(finder, size):
     (region,) = finder.regions(Image.new("RGB", size, "grey"))
     side = min(size)
     assert region == Region(WHOLE, (size[0] - side) // 2, (size[1] - side) // 2, side, None)
 
 
-def test_a_face_at_the_edge_gets_a_square_within_the_picture(finder, astronaut):
+def test_a_face_at_the_edge_gets_a_square_within_the_image(finder, astronaut):
     """The photo is cut off at the middle of the forehead."""
     cut = astronaut.crop((100, 85, 512, 512))
     (region,) = finder.regions(cut)

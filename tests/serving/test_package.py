@@ -184,7 +184,7 @@ def test_server_takes_views_and_blames_the_client_for_others(opened):
     assert caught.value.get_http_status_code() == 400
 
 
-def test_server_blames_the_client_when_no_row_is_a_picture(opened):
+def test_server_blames_the_client_when_no_row_is_an_image(opened):
     with pytest.raises(mlflow.MlflowException, match="none of the 2 rows") as caught:
         serve(opened, "rubbish", None)
     assert caught.value.get_http_status_code() == 400

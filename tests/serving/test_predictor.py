@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from fer_search.config import EMOTIONS, VIEWS
-from fer_search.data.pictures import decode
+from fer_search.data.images import decode
 from fer_search.serving import predictor
 from fer_search.serving.package import PREDICTOR
 
@@ -58,7 +58,7 @@ def probabilities(table):
 
 
 def header_only(width, height):
-    """A PNG of a few bytes whose header announces a picture of this size."""
+    """A PNG of a few bytes whose header announces an image of this size."""
     chunks = {
         b"IHDR": struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0),
         b"IDAT": b"",
@@ -82,7 +82,7 @@ def test_the_numbers_of_views_are_those_of_the_config():
     assert predictor.VIEWS == VIEWS
 
 
-def test_views_are_the_picture_its_mirror_image_and_both_shifted_to_the_corners():
+def test_views_are_the_image_its_mirror_image_and_both_shifted_to_the_corners():
     images = pixels(2, 48, 48)
     views = list(predictor.each_view(images, 10))
     assert all(view.shape == images.shape for view in views)
@@ -123,7 +123,7 @@ def test_other_numbers_of_views_are_refused(served):
 
 
 @pytest.mark.parametrize("shape", [(0, 48, 48), (0, 20, 30, 3)])
-def test_no_picture_has_no_answer(served, shape):
+def test_no_image_has_no_answer(served, shape):
     assert served.predict_images(np.zeros(shape, np.uint8)).shape == (0, 7)
 
 
@@ -131,7 +131,7 @@ def test_no_picture_has_no_answer(served, shape):
     "images",
     [
         pytest.param(np.zeros((2, 48, 48)), id="float"),
-        pytest.param(np.zeros((48, 48), np.uint8), id="one_picture"),
+        pytest.param(np.zeros((48, 48), np.uint8), id="one_image"),
         pytest.param(np.zeros((2, 48, 48, 4), np.uint8), id="four_channels"),
         pytest.param(np.zeros((2, 0, 48), np.uint8), id="no_rows"),
     ],
@@ -170,7 +170,7 @@ def test_files_are_seen_as_in_training(served, data):
     np.testing.assert_allclose(probabilities(ask(served, text_of(data))), seen, atol=1e-6)
 
 
-def test_a_picture_is_turned_upright(served):
+def test_an_image_is_turned_upright(served):
     array = pixels(48, 48)
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
@@ -220,12 +220,12 @@ def test_no_row_is_no_error(served):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"image": ["rubbish", None]}, "none of the 2 rows is a picture; the first one: not the"),
-        ({"picture": ["rubbish"]}, "expected a column 'image', got picture"),
+        ({"image": ["rubbish", None]}, "none of the 2 rows is an image; the first one: not the"),
+        ({"photo": ["rubbish"]}, "expected a column 'image', got photo"),
         ({}, "expected a column 'image', got none"),
     ],
 )
-def test_a_table_without_pictures_is_the_fault_of_the_client(served, table, message):
+def test_a_table_without_images_is_the_fault_of_the_client(served, table, message):
     with pytest.raises(MlflowException, match=message) as caught:
         served.predict(None, pandas.DataFrame(table))
     assert caught.value.get_http_status_code() == 400
@@ -243,7 +243,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(served, side):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     good = text_of(file_of(pixels(48, 48)))
     table = ask(served, text_of(header_only(side, side)), good)
-    assert table["error"][0] == "the picture has more than 40,000,000 pixels"
+    assert table["error"][0] == "the image has more than 40,000,000 pixels"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
 
 

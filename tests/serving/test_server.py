@@ -75,7 +75,7 @@ def server(world):
 
 
 def ask(server, *cells, **more):
-    """Send pictures to the server; return its status and answer."""
+    """Send images to the server; return its status and answer."""
     body = json.dumps({"dataframe_records": [{"image": cell} for cell in cells]} | more).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{server[1]}/invocations", body, {"Content-Type": "application/json"}
@@ -112,9 +112,9 @@ def bomb(side):
     )
 
 
-def test_pictures_are_answered_each_for_itself(server, network):
+def test_images_are_answered_each_for_itself(server, network):
     (first, pixels), (second, _) = png(1), png(2)
-    status, answer = ask(server, first, "no picture", second, None)
+    status, answer = ask(server, first, "no image", second, None)
     assert status == 200
     good, bad, other, missing = answer["predictions"]
     expected = network.predict(pixels[None, ..., None], verbose=0)[0]
@@ -138,11 +138,11 @@ def test_views_are_a_parameter(server):
     assert [one[name] for name in EMOTIONS] == pytest.approx([other[name] for name in EMOTIONS])
 
 
-@pytest.mark.parametrize("cells", [["no picture"], ["x", "y"]])
-def test_if_no_row_is_a_picture_the_caller_is_to_blame_and_sees_no_stack(server, cells):
+@pytest.mark.parametrize("cells", [["no image"], ["x", "y"]])
+def test_if_no_row_is_an_image_the_caller_is_to_blame_and_sees_no_stack(server, cells):
     status, answer = ask(server, *cells)
     assert status == 400
-    assert "is a picture" in answer["message"]
+    assert "is an image" in answer["message"]
     assert "Traceback" not in json.dumps(answer)
 
 

@@ -123,7 +123,7 @@ def test_a_study_with_first_points_stays_near_them_from_the_third_trial_on():
 
 def test_other_data_are_refused_before_they_are_fetched():
     searched([0.9], data="synthetic")
-    with pytest.raises(ConfigError, match=r"other test pictures \(data=synthetic"):
+    with pytest.raises(ConfigError, match=r"other test images \(data=synthetic"):
         earlier_study(open_storage(URL), make(study="large", warm_start="small"))
 
 

@@ -35,7 +35,7 @@ def test_kerastuners_own_hypermodels_are_trained_as_they_are(tmp_path, name, ask
     planned = plan(trial, search, Path("unused.npz"))
     model, result = planned.train(splits, on_epoch=lambda _: None)
     assert asked | {"hypermodel"} <= set(planned.params)
-    assert planned.pictures(splits) == {}
+    assert planned.images(splits) == {}
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
     again = evaluate_views(loaded, images, result.validation, 2)[2]

@@ -1,4 +1,4 @@
-"""Predictions from pictures to tables and annotated pictures, with a real (untrained) model."""
+"""Predictions from images to tables and annotated images, with a real (untrained) model."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def asked(stored, monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with pictures of one, two, a cropped and no face, and a broken file."""
+    """A folder with images of one, two, a cropped and no face, and a broken file."""
     folder = tmp_path / "photos"
     (folder / "group").mkdir(parents=True)
     face = Image.fromarray(skimage.data.astronaut())
@@ -45,7 +45,7 @@ def photos(tmp_path):
     two.save(folder / "group" / "two.png")
     face.crop((165, 55, 290, 180)).convert("L").resize((48, 48)).save(folder / "crop.png")
     Image.new("L", (90, 60), 128).save(folder / "grey.png")
-    (folder / "broken.jpg").write_text("this is no picture")
+    (folder / "broken.jpg").write_text("this is no image")
     return folder
 
 
@@ -57,7 +57,7 @@ def test_a_folder_becomes_a_table_with_a_row_for_each_face(asked, photos, tmp_pa
         ("broken.jpg", ""), ("crop.png", "cropped face"), ("face.jpg", "face"),
         ("grey.png", "no face found"), ("group/two.png", "face"), ("group/two.png", "face"),
     ]  # fmt: skip
-    assert rows[0]["error"] == "is not a picture"
+    assert rows[0]["error"] == "is not an image"
     assert rows[0]["emotion"] == ""
     for row in rows[1:]:
         chances = [float(row[name]) for name in EMOTIONS]
@@ -85,13 +85,13 @@ def test_a_csv_of_paths_in_batches_keeps_its_order(asked, photos, tmp_path, monk
     asked(input=str(photos / "list.csv"), output=str(tmp_path / "out.json"))
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [row["path"] for row in rows] == [str(photos / name) for name in names]
-    assert [row["error"] and row["error"][:15] for row in rows] == [
+    assert [row["error"] and row["error"][:14] for row in rows] == [
         None, "cannot be read", None, None, "cannot be read",
     ]  # fmt: skip
     assert rows[0] == rows[3]
 
 
-def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos, tmp_path):
+def test_a_folder_as_output_gets_annotated_images_and_the_table(asked, photos, tmp_path):
     asked(input=str(photos), output=str(tmp_path / "seen"))
     names = sorted(
         str(path.relative_to(tmp_path / "seen")) for path in (tmp_path / "seen").rglob("*.*")
@@ -107,10 +107,10 @@ def test_a_folder_as_output_gets_annotated_pictures_and_the_table(asked, photos,
 
 
 def test_where_no_face_is_found_none_is_framed():
-    picture = Image.new("RGB", (320, 320))
+    image = Image.new("RGB", (320, 320))
     row = {"left": 60, "top": 60, "side": 200, "emotion": "fear", "probability": 0.22}
     framed, unframed = (
-        np.asarray(annotate(picture, [row | {"region": region}])) for region in (FACE, WHOLE)
+        np.asarray(annotate(image, [row | {"region": region}])) for region in (FACE, WHOLE)
     )
     assert framed[200, 60].any()
     assert not unframed[61:].any(), "a label, nothing else"
@@ -128,7 +128,7 @@ def test_odd_names_and_empty_cells_cost_a_row_not_the_run(asked, photos, tmp_pat
     assert row["error"] == ""
 
 
-def test_pictures_of_the_same_name_are_annotated_side_by_side(asked, photos, tmp_path):
+def test_images_of_the_same_name_are_annotated_side_by_side(asked, photos, tmp_path):
     crop = photos / "crop.png"
     for name in ("deep/x", "x/crop.png", "x/CROP.png", "x/crop"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def test_pictures_of_the_same_name_are_annotated_side_by_side(asked, photos, tmp
     assert len(list((tmp_path / "seen").rglob("*.png"))) == len(listed)
 
 
-def test_an_annotated_picture_that_cannot_be_written_costs_a_row(asked, photos, tmp_path):
+def test_an_annotated_image_that_cannot_be_written_costs_a_row(asked, photos, tmp_path):
     (tmp_path / "seen" / "face.jpg.png").mkdir(parents=True)
     asked(input=str(photos), output=str(tmp_path / "seen"))
     rows = csv.DictReader((tmp_path / "seen" / "predictions.csv").read_text().splitlines())

@@ -62,7 +62,7 @@ def world(tmp_path_factory):
 def enter(client, csv, folder, *, skill):
     """Store a model of a study on `csv`, as a search does.
 
-    It was trained on the test pictures, so that `skill`, the share of its weights that is learnt,
+    It was trained on the test images, so that `skill`, the share of its weights that is learnt,
     sets how well it does on them.
     """
     search = SearchConfig(study=csv.stem, data=str(csv), backbones="tiny", weights="none")
@@ -199,26 +199,26 @@ def test_the_champion_is_not_measured_against_itself(enrol, capsys):
     assert study_openings(client, name, "1") == opened
 
 
-def test_a_champion_from_other_data_meets_the_candidate_on_its_pictures(enrol, capsys):
+def test_a_champion_from_other_data_meets_the_candidate_on_its_images(enrol, capsys):
     client, name = enrol("weak", "good")
     aliases.set_champion(client, name, "1")
     promote(PromotionConfig(registered_model=name, version=2))
     assert aliases_of(client, name)["champion"] == "2"
-    assert "which has other test pictures than these" in capsys.readouterr().out
+    assert "which has other test images than these" in capsys.readouterr().out
     good = client.get_model_version(name, "2")
     (data,) = promotion_run(client).inputs.dataset_inputs
     assert data.dataset.digest == good.tags["test_digest"]
 
 
-def test_a_champion_that_was_trained_on_the_test_pictures_is_no_measure(enrol):
+def test_a_champion_that_was_trained_on_the_test_images_is_no_measure(enrol):
     client, name = enrol("leak", "good")
     aliases.set_champion(client, name, "1")
-    with pytest.raises(PromotionRefused, match="trained on 139 of the 140 test pictures"):
+    with pytest.raises(PromotionRefused, match="trained on 139 of the 140 test images"):
         promote(PromotionConfig(registered_model=name, version=2))
     assert aliases_of(client, name) == {"champion": "1"}
 
 
-def test_test_pictures_that_are_gone_or_others_are_refused(enrol, world, tmp_path):
+def test_test_images_that_are_gone_or_others_are_refused(enrol, world, tmp_path):
     client, name = enrol("good")
     csv = world[0] / "faces.csv"
     shutil.move(csv, tmp_path / "kept.csv")
@@ -241,7 +241,7 @@ def test_a_champion_whose_data_are_gone_is_still_compared_and_the_doubt_is_kept(
     client, name = enrol("weak", "good")
     aliases.set_champion(client, name, "1")
     shutil.move(world[0] / "other.csv", tmp_path / "kept.csv")
-    if left:  # fewer training pictures, the same test pictures
+    if left:  # fewer training images, the same test images
         lines = (tmp_path / "kept.csv").read_text().splitlines()
         (world[0] / "other.csv").write_text("\n".join([lines[0], *lines[-280 - left :]]))
     try:

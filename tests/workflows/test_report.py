@@ -190,20 +190,20 @@ def test_answers_on_test_count_once_the_run_says_whose_they_are(world):
     assert gather(study, run).tested.trial == 3
 
 
-def test_pictures_that_are_gone_or_others_are_not_shown(world, tmp_path):
+def test_images_that_are_gone_or_others_are_not_shown(world, tmp_path):
     text = world.csv.read_text()
     shutil.move(world.csv, tmp_path / "kept.csv")
     try:
         found = gather(world.study, world.run)
         assert found.splits is None
-        assert "faces.csv is neither a known source nor a path" in found.no_pictures
+        assert "faces.csv is neither a known source nor a path" in found.no_images
         world.csv.write_text(re.sub(r",\d+ ", ",7 ", text))
         found = gather(world.study, world.run)
         assert found.splits is None
-        assert "holds other pictures now" in found.no_pictures
+        assert "holds other images now" in found.no_images
     finally:
         shutil.move(tmp_path / "kept.csv", world.csv)
-    assert gather(world.study, world.run).no_pictures == ""
+    assert gather(world.study, world.run).no_images == ""
 
 
 def test_an_unknown_study_is_refused_with_those_that_are_there(world, tmp_path):

@@ -1,7 +1,7 @@
-"""Conversion between picture files and the faces that networks are fed, 48 x 48 grey pixels.
+"""Conversion between image files and the faces that networks are fed, 48 x 48 grey pixels.
 
 Used by `folders.py` and by reports. Files come from anywhere, so nothing about them is taken for
-granted: a picture whose header claims an enormous size is refused before its pixels are decoded.
+granted: an image whose header claims an enormous size is refused before its pixels are decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fer_search.config import FACE_SIZE
 from fer_search.errors import DataError
 
 MOST_PIXELS = 40_000_000
-"""Width times height beyond which a picture is refused; a large camera's photo has 24 million."""
+"""Width times height beyond which an image is refused; a large camera's photo has 24 million."""
 
 _BROKEN = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError,
            MemoryError, struct.error, zlib.error)  # fmt: skip
@@ -29,9 +29,9 @@ _BROKEN = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, O
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode a picture file of any size and colour to a face.
+    """Decode an image file of any size and colour to a face.
 
-    The picture is converted to grey and, if it has another size, cropped to its central square and
+    The image is converted to grey and, if it has another size, cropped to its central square and
     scaled with antialiasing.
 
     Args:
@@ -52,16 +52,16 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def upright(data: bytes) -> Image.Image:
-    """Decode a picture file, turned upright by its EXIF data; of an animation, the first frame.
+    """Decode an image file, turned upright by its EXIF data; of an animation, the first frame.
 
     Args:
         data: Content of a JPEG, PNG, or other file that Pillow reads.
 
     Returns:
-        The picture in 8 bits, of mode L or RGB.
+        The image in 8 bits, of mode L or RGB.
 
     Raises:
-        DataError: If `data` is not a picture, is damaged or truncated, or claims more than
+        DataError: If `data` is not an image, is damaged or truncated, or claims more than
             `MOST_PIXELS` pixels. The message is a short reason, without the file's name.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -69,29 +69,29 @@ def upright(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on odd metadata and sizes, checked here
         try:
-            with Image.open(io.BytesIO(data)) as picture:
-                width, height = picture.size
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
                 if width * height > MOST_PIXELS:
                     raise DataError(f"has {width} x {height} pixels, too many to be a face")
-                turned = ImageOps.exif_transpose(picture)
+                turned = ImageOps.exif_transpose(image)
             if turned.mode.startswith("I"):  # 16 bits, which convert() would clip instead of scale
                 turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
             return turned if turned.mode in ("L", "RGB") else turned.convert(_eight_bit(turned))
         except Image.DecompressionBombError as error:
             raise DataError("has far too many pixels to be a face") from error
         except UnidentifiedImageError as error:
-            raise DataError("is not a picture" if data else "is empty") from error
+            raise DataError("is not an image" if data else "is empty") from error
         except _BROKEN as error:
             raise DataError(f"is damaged ({error})") from error
 
 
-def _eight_bit(picture: Image.Image) -> str:
-    """Choose the 8-bit mode to which a picture of another mode is converted."""
-    return "L" if picture.mode in ("1", "LA", "La", "F") else "RGB"
+def _eight_bit(image: Image.Image) -> str:
+    """Choose the 8-bit mode to which an image of another mode is converted."""
+    return "L" if image.mode in ("1", "LA", "La", "F") else "RGB"
 
 
 def encode(image: np.ndarray) -> bytes:
-    """Encode a grey picture, shape (H, W), uint8, as a PNG file."""
+    """Encode a grey image, shape (H, W), uint8, as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

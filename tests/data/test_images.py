@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_search.data.pictures import decode, encode
+from fer_search.data.images import decode, encode
 from fer_search.errors import DataError
 
 
-def encoded(picture: Image.Image, kind: str = "png", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -33,11 +33,11 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 10**6) + b"IDAT"
 
 
-def test_a_grey_picture_of_the_right_size_keeps_every_pixel() -> None:
+def test_a_grey_image_of_the_right_size_keeps_every_pixel() -> None:
     assert np.array_equal(decode(encoded(noise())), np.asarray(noise()))
 
 
-def test_an_encoded_picture_is_decoded_to_the_same_pixels() -> None:
+def test_an_encoded_image_is_decoded_to_the_same_pixels() -> None:
     assert np.array_equal(decode(encode(np.asarray(noise()))), np.asarray(noise()))
 
 
@@ -70,13 +70,13 @@ def test_scaling_down_averages_instead_of_picking_pixels() -> None:
     assert np.abs(face - 127.5).max() < 4
 
 
-def test_a_wide_picture_is_cut_to_its_middle_instead_of_squeezed() -> None:
+def test_a_wide_image_is_cut_to_its_middle_instead_of_squeezed() -> None:
     wide = np.zeros((100, 300), np.uint8)
     wide[:, 100:200] = 255
     assert decode(encoded(Image.fromarray(wide))).min() > 230
 
 
-def test_a_picture_is_turned_upright_as_its_camera_noted() -> None:
+def test_an_image_is_turned_upright_as_its_camera_noted() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored rotated onto its left side
     lying = encoded(noise().rotate(90), exif=exif)
@@ -87,7 +87,7 @@ def test_a_picture_is_turned_upright_as_its_camera_noted() -> None:
     ("data", "reason"),
     [
         pytest.param(b"", "is empty", id="empty"),
-        pytest.param(b"not a picture at all", "is not a picture", id="text"),
+        pytest.param(b"not a picture at all", "is not an image", id="text"),
         pytest.param(encoded(noise())[:600], "is damaged", id="truncated_png"),
         pytest.param(encoded(noise(), "jpeg")[:600], "is damaged", id="truncated_jpeg"),
         pytest.param(png_header(6400, 6400), "6400 x 6400 pixels", id="large"),
