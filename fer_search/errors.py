@@ -4,7 +4,7 @@
     |-- InputError          a person asked for something impossible: exit status 2, no traceback
     |   |-- ConfigError     a parameter: unknown name, wrong value, contradiction
     |   |-- DataError       the data: missing, empty, unreadable, a class without images
-    |   |-- HyperModelError a foreign HyperModel: not found, or its models cannot be used
+    |   |-- HyperModelError a custom HyperModel: not found, or its models cannot be used
     |   |-- WeightsError    pretrained weights: missing, unreachable, or of another network
     |   `-- StoreError      Optuna's or MLflow's store: cannot be opened, or holds something else
     |-- PromotionRefused    the gate says no: exit status 3, nothing has changed
@@ -54,7 +54,7 @@ class DataError(InputError):
 
 
 class HyperModelError(InputError):
-    """A foreign HyperModel cannot be loaded, or what it builds cannot be trained or stored."""
+    """A custom HyperModel cannot be loaded, or what it builds cannot be trained or stored."""
 
 
 class WeightsError(InputError):

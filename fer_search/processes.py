@@ -43,7 +43,7 @@ def memory_kills() -> tuple[str, int]:
     return "unknown", 0
 
 
-def begin_anew() -> NoReturn:
+def restart() -> NoReturn:
     """Replace this process with a fresh one of the same ID, command line and output."""
     sys.stdout.flush()
     sys.stderr.flush()

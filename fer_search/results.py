@@ -24,7 +24,7 @@ class EpochMetrics:
     loss: float
     """Mean training loss, with augmentation, label smoothing and weights as trained."""
     accuracy: float
-    """Training accuracy on the augmented images; NaN if a foreign network does not report it."""
+    """Training accuracy on the augmented images; NaN if a custom network does not report it."""
     val_loss: float
     """Plain cross-entropy on validation: no smoothing, no weights."""
     val_accuracy: float

@@ -45,7 +45,7 @@ class Spooled:
     """Hyperparameters by their names in MLflow."""
     result: TrialResult
     images: dict[str, np.ndarray]
-    """What the network saw, as `model.preview` gives it; empty for a foreign network."""
+    """What the network saw, as `model.preview` gives it; empty for a custom network."""
 
     @property
     def model(self) -> Path:

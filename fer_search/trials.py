@@ -80,7 +80,7 @@ def best_of(trials: Iterable[TrialSummary]) -> TrialSummary | None:
 
 
 def main_parameters(trials: Sequence[TrialSummary]) -> list[str]:
-    """Choose the parameters to show in columns: ours, or a foreign HyperModel's first ones."""
+    """Choose the parameters to show in columns: ours, or a custom HyperModel's first ones."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [n for n in ("backbone", "image_size", "optimizer") if n in names] or names[:4]
 

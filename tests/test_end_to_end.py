@@ -116,7 +116,7 @@ def custom(hp):
 """
 
 
-def test_a_foreign_hypermodel_is_searched_stored_and_tested(tmp_path):
+def test_a_custom_hypermodel_is_searched_stored_and_tested(tmp_path):
     (tmp_path / "faces.py").write_text(TUTORIAL)
     done = search("--hypermodel=faces:build", "--limit=70")
     assert done.returncode == 0, done.stdout
@@ -129,7 +129,7 @@ def test_a_foreign_hypermodel_is_searched_stored_and_tested(tmp_path):
     assert version.tags["backbone"] == "build"
 
 
-def test_a_foreign_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_path):
+def test_a_custom_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_path):
     (tmp_path / "faces.py").write_text(TUTORIAL)
     done = search("--hypermodel=faces:custom")
     assert done.returncode == 2, done.stdout

@@ -52,8 +52,8 @@ def test_what_the_kernel_kills_for_memory_is_counted(tight):
 
 def test_a_process_begins_anew_with_its_number_and_its_command():
     code = (
-        "import os, sys; from fer_search.processes import begin_anew; "
-        "print(os.getpid()); sys.argv[1:] = ['worker', '-h']; os.chdir('/'); begin_anew()"
+        "import os, sys; from fer_search.processes import restart; "
+        "print(os.getpid()); sys.argv[1:] = ['worker', '-h']; os.chdir('/'); restart()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -28,7 +28,7 @@ def test_parameters_that_differ_come_by_importance_then_by_how_many_trials_have_
     assert differing([other], {}) == []
 
 
-def test_a_foreign_hypermodel_has_columns_of_its_own():
+def test_a_custom_hypermodel_has_columns_of_its_own():
     def trial(**params):
         return TrialSummary(number=0, state="COMPLETE", value=0.1, params=params, curve={})
 

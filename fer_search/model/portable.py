@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 
-def foreign_objects(model: keras.Model) -> set[str]:
+def custom_objects(model: keras.Model) -> set[str]:
     """List the objects in a model that cannot be loaded without the code that defined them.
 
     Its compilation does not count: stored models are loaded for inference.

@@ -141,7 +141,7 @@ def fresh_network(config: TrialConfig, faces: Split) -> keras.Model:
     Raises:
         WeightsError: If the pretrained weights are unavailable or belong to another network.
     """
-    start_afresh(config.seed)
+    reset_keras(config.seed)
     model = classifier.build(config)
     classifier.calibrate(model, some_faces(faces.mapped, config.seed))
     return model
@@ -162,7 +162,7 @@ def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Eval
     return Evaluation(labels, np.asarray(epochs.predict(model, images[..., None]), np.float32))
 
 
-def start_afresh(seed: int) -> None:
+def reset_keras(seed: int) -> None:
     """Free what the last trial left in Keras and seed everything random."""
     policy = keras.config.dtype_policy()
     keras.utils.clear_session()

@@ -140,7 +140,7 @@ def _mutated(value: Any, spread: BaseDistribution, rng: np.random.Generator) -> 
 
 
 def _allowed(value: Any, spread: BaseDistribution) -> Any:
-    """Return the nearest allowed value: a foreign HyperModel may change a range over time."""
+    """Return the nearest allowed value: a custom HyperModel may change a range over time."""
     if isinstance(spread, CategoricalDistribution):
         return value
     assert isinstance(spread, (IntDistribution, FloatDistribution))

@@ -15,7 +15,7 @@ import keras_tuner
 
 from fer_search.config import NONE, STAGES, SearchConfig, weights_for
 from fer_search.model.backbones import BACKBONES
-from fer_search.study import foreign
+from fer_search.study import custom
 from fer_search.trial_config import Augmentation, TrialConfig
 
 _MILD: dict[str, Any] = {
@@ -141,7 +141,7 @@ def declare(search: SearchConfig, point: dict[str, Any] | None = None) -> Any:
     if search.hypermodel == NONE:
         suggest(hp, search=search, seed=0)
     else:
-        foreign.find(search).build(hp)
+        custom.find(search).build(hp)
     names = {parameter.name for parameter in hp.space if hp.is_active(parameter)}
     hp.values = {name: value for name, value in hp.values.items() if name in names}
     return hp

@@ -117,7 +117,7 @@ class Study:
     def trials(self) -> list[TrialSummary]:
         """Summarise all trials, in the order of their numbers.
 
-        Parameters for which a foreign HyperModel leaves no choice are missing if it is gone.
+        Parameters for which a custom HyperModel leaves no choice are missing if it is gone.
         """
         if self._settled is None:
             try:

@@ -1,4 +1,4 @@
-"""How a worker trains a trial: our network, or one that a foreign HyperModel builds."""
+"""How a worker trains a trial: our network, or one that a custom HyperModel builds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from fer_search.config import NONE, SearchConfig
 from fer_search.data.splits import Splits
 from fer_search.model.checkpoint import Checkpoint
-from fer_search.model.foreign_training import train_foreign
+from fer_search.model.custom_training import train_custom
 from fer_search.model.preview import preview
 from fer_search.model.training import train
-from fer_search.study import foreign
+from fer_search.study import custom
 from fer_search.study.hyperparameters import OptunaHyperParameters
 from fer_search.study.space import suggest
 from fer_search.study.trial import Trial
@@ -30,7 +30,7 @@ class Plan:
     """A trial before it is trained."""
 
     params: Mapping[str, Any]
-    """Hyperparameters, by their names in MLflow; a foreign `fit` may add to them."""
+    """Hyperparameters, by their names in MLflow; a custom `fit` may add to them."""
     train: Callable[..., Any]
     """Takes the splits, `on_epoch` and `on_batch`, as `model.training.train` does; if there is a
     checkpoint also `parts`, and only a checkpoint with at least as many parts is then used."""
@@ -39,7 +39,7 @@ class Plan:
     patience: int = _PATIENCE
     """Number of epochs without a better validation macro-F1 after which training ends."""
     checkpoint: Checkpoint | None = None
-    """Where training is saved between epochs; None for a foreign `fit`, which cannot be saved."""
+    """Where training is saved between epochs; None for a custom `fit`, which cannot be saved."""
 
 
 def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
@@ -51,11 +51,9 @@ def plan(trial: Trial, search: SearchConfig, checkpoint: Path) -> Plan:
         checkpoint: File for `Plan.checkpoint`.
 
     Raises:
-        HyperModelError: If a foreign HyperModel cannot be found.
+        HyperModelError: If a custom HyperModel cannot be found.
     """
-    return (
-        _ours(trial, search, checkpoint) if search.hypermodel == NONE else _foreign(trial, search)
-    )
+    return _ours(trial, search, checkpoint) if search.hypermodel == NONE else _custom(trial, search)
 
 
 def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
@@ -71,11 +69,11 @@ def _ours(trial: Trial, search: SearchConfig, file: Path) -> Plan:
     )
 
 
-def _foreign(trial: Trial, search: SearchConfig) -> Plan:
-    hypermodel = foreign.find(search)
+def _custom(trial: Trial, search: SearchConfig) -> Plan:
+    hypermodel = custom.find(search)
 
     def read(hp: OptunaHyperParameters) -> OptunaHyperParameters:
-        foreign.build(hypermodel, hp, search)  # asks for its values
+        custom.build(hypermodel, hp, search)  # asks for its values
         return hp
 
     hp = trial.ask(read)
@@ -83,10 +81,10 @@ def _foreign(trial: Trial, search: SearchConfig) -> Plan:
     return Plan(
         params=hp.values,
         train=functools.partial(
-            train_foreign,
+            train_custom,
             search.hypermodel,
-            functools.partial(foreign.build, hypermodel, hp, search),
-            functools.partial(foreign.fit, hypermodel, hp),
+            functools.partial(custom.build, hypermodel, hp, search),
+            functools.partial(custom.fit, hypermodel, hp),
             epochs=search.epochs,
             patience=_PATIENCE,
             seed=trial.seed,

@@ -17,10 +17,10 @@ from fer_search.data.preparation import prepare
 from fer_search.data.splits import Splits, summary
 from fer_search.invocation import Invocation
 from fer_search.model import backbones
-from fer_search.model.foreign_training import check
+from fer_search.model.custom_training import check_network
 from fer_search.preconditions import check_agreement, check_extra
 from fer_search.progress import say
-from fer_search.study import foreign
+from fer_search.study import custom
 from fer_search.study.studies import Points, RDBStorage, create_study, find_study, open_storage
 from fer_search.study.study import Study
 from fer_search.study.warm_start import earlier_study, warm_points
@@ -107,7 +107,7 @@ def _check_networks(settings: SearchConfig) -> None:
         InputError: In any of these cases.
     """
     if settings.hypermodel != NONE:
-        check(foreign.example(settings), settings.hypermodel)
+        check_network(custom.example(settings), settings.hypermodel)
         return
     for backbone in settings.backbones:
         backbones.check_weights(backbone, weights_for(backbone, settings.weights))

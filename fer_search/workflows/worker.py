@@ -87,7 +87,7 @@ def work(config: WorkerConfig) -> None:
             if _memory() - after_first > GROWTH_BYTES:
                 delivery.wait()
                 log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
-                processes.begin_anew()
+                processes.restart()
     why = "is out of time" if study.is_late() else "needs no more trials"
     say(f"Study {study.name} {why}")
 

@@ -537,7 +537,7 @@ def test_points_of_a_study_are_known_without_its_hypermodel():
     assert study.trials() == []
 
 
-def test_a_foreign_study_is_refused():
+def test_a_study_of_another_program_is_refused():
     optuna.create_study(study_name="s", storage="sqlite:///o.db").ask()
     with pytest.raises(StoreError, match="fer_search did not make it"):
         reopened()

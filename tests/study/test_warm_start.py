@@ -127,30 +127,30 @@ def test_other_data_are_refused_before_they_are_fetched():
         earlier_study(open_storage(URL), make(study="large", warm_start="small"))
 
 
-FOREIGN = """
+CUSTOM = """
 def build(hp):
     hp.Choice("backbone", ["a", "b"])
     hp.Int("units", {low}, {high})
 """
 
 
-def test_a_foreign_study_is_warmed_by_its_own_points_unless_its_space_has_changed(
+def test_a_custom_study_is_warmed_by_its_own_points_unless_its_space_has_changed(
     tmp_path, monkeypatch
 ):
     monkeypatch.syspath_prepend(tmp_path)
 
     def search(name, low, high, **settings):
-        (tmp_path / f"{name}.py").write_text(FOREIGN.format(low=low, high=high))
+        (tmp_path / f"{name}.py").write_text(CUSTOM.format(low=low, high=high))
         return make(hypermodel=f"{name}:build", **settings)
 
-    study = create_study(open_storage(URL), search("foreign_a", 1, 9), FACTS)
+    study = create_study(open_storage(URL), search("custom_a", 1, 9), FACTS)
     trial = study.take()
     asked = trial.ask(lambda hp: (hp.Choice("backbone", ["a", "b"]), hp.Int("units", 1, 9)))
     trial.complete(result())
-    same = make(hypermodel="foreign_a:build", study="large", warm_start="small")
+    same = make(hypermodel="custom_a:build", study="large", warm_start="small")
     assert warmed(same) == [("small #0", dict(zip(("backbone", "units"), asked, strict=True)))]
-    study.change(search=search("foreign_b", 1, 5).to_params())
-    other = make(hypermodel="foreign_b:build", study="large", warm_start="small")
+    study.change(search=search("custom_b", 1, 5).to_params())
+    other = make(hypermodel="custom_b:build", study="large", warm_start="small")
     with pytest.raises(ConfigError, match="another space"):
         warmed(other)
 

@@ -9,8 +9,8 @@ import pytest
 
 from fer_search.config import SearchConfig
 from fer_search.errors import HyperModelError, TrialFailed
-from fer_search.model.foreign_training import check
-from fer_search.study import foreign
+from fer_search.model.custom_training import check_network
+from fer_search.study import custom
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,10 +60,10 @@ def search(hypermodel):
     ("name", "value"), [("someones:Mine", 1), ("someones:instance", 1), ("someones:build", "a")]
 )
 def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
-    hypermodel = foreign.find(search(name))
+    hypermodel = custom.find(search(name))
     assert isinstance(hypermodel, keras_tuner.HyperModel)
     assert hypermodel.build(keras_tuner.HyperParameters()) == value
-    assert foreign.example(search(name)) == value
+    assert custom.example(search(name)) == value
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
 )
 def test_what_is_no_hypermodel_is_refused(name, said):
     with pytest.raises(HyperModelError, match=said):
-        foreign.find(search(name))
+        custom.find(search(name))
 
 
 @pytest.mark.parametrize(
@@ -86,24 +86,24 @@ def test_what_is_no_hypermodel_is_refused(name, said):
 def test_values_that_make_no_model_lose_their_trial_only(name, said, caplog):
     wanted = search(f"someones:{name}")
     with pytest.raises(TrialFailed, match=said) as failure:
-        foreign.build(foreign.find(wanted), keras_tuner.HyperParameters(), wanted)
+        custom.build(custom.find(wanted), keras_tuner.HyperParameters(), wanted)
     assert failure.value.kind == "hypermodel"
     assert f"in {name}" in caplog.text, "where it happened is not told"
     with pytest.raises(HyperModelError, match=said):
-        foreign.example(wanted)
+        custom.example(wanted)
 
 
 def test_a_fit_that_gives_up_loses_its_trial_only():
-    hypermodel = foreign.find(search("someones:Fails"))
+    hypermodel = custom.find(search("someones:Fails"))
     with pytest.raises(TrialFailed, match="no good"):
-        foreign.fit(hypermodel, keras_tuner.HyperParameters(), "a model", x=1)
+        custom.fit(hypermodel, keras_tuner.HyperParameters(), "a model", x=1)
 
 
 def test_a_model_without_an_input_takes_the_size_of_the_search():
     wanted = search("someones:build")
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     hypermodel = types.SimpleNamespace(build=lambda _hp: keras.Sequential(layers))
-    model = foreign.build(hypermodel, keras_tuner.HyperParameters(), wanted)
+    model = custom.build(hypermodel, keras_tuner.HyperParameters(), wanted)
     assert (model.input_shape, model.output_shape) == ((None, 48, 48, 1), (None, 7))
 
 
@@ -119,15 +119,15 @@ def test_a_module_that_cannot_be_imported_says_in_which_line(own_home, text, sai
     (own_home / "broken.py").write_text(text)
     sys.modules.pop("broken", None)
     with pytest.raises(HyperModelError, match=f"broken cannot be imported: .*{said}"):
-        foreign.find(search("broken:build"))
+        custom.find(search("broken:build"))
 
 
 def test_a_bug_in_building_is_told_before_anything_is_begun():
     with pytest.raises(HyperModelError, match=r"NameError: .*someones.py, line \d+: return laye"):
-        foreign.example(search("someones:buggy"))
+        custom.example(search("someones:buggy"))
 
 
 def test_the_example_of_the_readme_is_a_hypermodel(own_home):
     (block,) = re.findall(r"```python\n(# faces.py.*?)```", (ROOT / "README.md").read_text(), re.S)
     (own_home / "faces.py").write_text(block)
-    check(foreign.example(search("faces:build")), "the README's example")
+    check_network(custom.example(search("faces:build")), "the README's example")

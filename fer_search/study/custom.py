@@ -1,4 +1,4 @@
-"""Foreign HyperModels: found by name, searched like our own space.
+"""Custom HyperModels: found by name, searched like our own space.
 
 `-P hypermodel=package.module:Name` names a `keras_tuner.HyperModel`, an instance of one, or a
 function from `hp` to a compiled model. Its parameters are whatever it asks `hp` for.
@@ -150,7 +150,7 @@ def example(search: SearchConfig) -> Any:
 
 
 def _told(error: Exception) -> str:
-    """Say what foreign code raised, and in which of its lines."""
+    """Say what custom code raised, and in which of its lines."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [each for each in frames if not Path(each.filename).is_relative_to(_PACKAGE)]
     theirs = [each for each in theirs if "site-packages" not in each.filename]

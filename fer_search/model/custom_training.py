@@ -1,4 +1,4 @@
-"""Training of a network that a foreign HyperModel builds, compiles and fits.
+"""Training of a network that a custom HyperModel builds, compiles and fits.
 
 The counterpart of `training` for KerasTuner's HyperModels: it follows every epoch through a
 callback, keeps the best epoch's weights, and returns a model that can be stored like ours.
@@ -22,14 +22,14 @@ from fer_search.errors import HyperModelError, TrialFailed
 from fer_search.model.classifier import dtype_policy
 from fer_search.model.epochs import OnBatch, check_finite, predict
 from fer_search.model.memory import memory_permitting
-from fer_search.model.portable import foreign_objects
-from fer_search.model.training import OnEpoch, evaluate, start_afresh
+from fer_search.model.portable import custom_objects
+from fer_search.model.training import OnEpoch, evaluate, reset_keras
 from fer_search.results import EpochMetrics, Evaluation, TrialResult, best_epoch
 
 _PROBE = 8
 
 
-def train_foreign(
+def train_custom(
     name: str,
     build: Callable[[], keras.Model],
     fit: Callable[..., Any],
@@ -41,7 +41,7 @@ def train_foreign(
     on_epoch: OnEpoch,
     on_batch: OnBatch | None = None,
 ) -> tuple[keras.Model, TrialResult]:
-    """Train a foreign network and evaluate the weights of its best epoch.
+    """Train a custom network and evaluate the weights of its best epoch.
 
     Args:
         name: Name of the HyperModel, for messages.
@@ -69,10 +69,10 @@ def train_foreign(
     """
     validation = splits.validation
     with memory_permitting(name):
-        start_afresh(seed)
+        reset_keras(seed)
         model = build()
         try:
-            check(model, name)
+            check_network(model, name)
         except HyperModelError as error:  # other values may build a valid one
             raise TrialFailed("hypermodel", error.message, error.hint) from error
         one_hot = _takes_one_hot(model)
@@ -114,7 +114,7 @@ def train_foreign(
     return stored, result
 
 
-def check(model: Any, name: str) -> None:
+def check_network(model: Any, name: str) -> None:
     """Check that a network can be trained and stored.
 
     Args:
@@ -140,7 +140,7 @@ def check(model: Any, name: str) -> None:
             hint="images are grey and square (s as in image_sizes), and there are "
             f"{len(EMOTIONS)} emotions",
         )
-    if strangers := foreign_objects(model):
+    if strangers := custom_objects(model):
         raise HyperModelError(
             f"{name}: the stored model would need code that is not Keras's: "
             f"{', '.join(sorted(strangers))}",
@@ -197,7 +197,7 @@ class _Listener(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def first_to_speak(self) -> Iterator[None]:
-        """Raise what `on_epoch` raised, even if foreign code caught or replaced it."""
+        """Raise what `on_epoch` raised, even if custom code caught or replaced it."""
         try:
             yield
         except Exception:

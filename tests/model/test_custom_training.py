@@ -9,8 +9,8 @@ import pytest
 
 from fer_search.config import EMOTIONS
 from fer_search.errors import HyperModelError, TrialFailed
-from fer_search.model.foreign_training import check, train_foreign
-from fer_search.model.portable import foreign_objects
+from fer_search.model.custom_training import check_network, train_custom
+from fer_search.model.portable import custom_objects
 from fer_search.model.training import evaluate
 from fer_search.serving.predictor import EmotionPredictor
 
@@ -41,7 +41,7 @@ def fit(model, **settings):
 
 def train(splits, build=tutorial, fit=fit, on_epoch=lambda _: None, **settings):
     settings = {"epochs": 2, "patience": 6, "seed": 1} | settings
-    return train_foreign("m:M", build, fit, splits, on_epoch=on_epoch, **settings)
+    return train_custom("m:M", build, fit, splits, on_epoch=on_epoch, **settings)
 
 
 def test_a_tutorial_style_network_is_trained_told_of_and_kept_as_it_scores(splits):
@@ -208,7 +208,7 @@ def test_a_fit_that_keeps_its_callbacks_to_itself_is_refused(splits):
 )
 def test_what_cannot_be_used_is_refused(build, said):
     with pytest.raises(HyperModelError, match=said):
-        check(build(), "m:M")
+        check_network(build(), "m:M")
 
 
 def test_values_that_build_what_cannot_be_stored_lose_their_trial_only(splits):
@@ -249,18 +249,18 @@ class Subclass(keras.Model):
 )
 def test_code_that_is_not_kerass_is_found_and_refused(extra, name):
     model = tutorial(extra=[extra()])
-    assert foreign_objects(model) == {name}
+    assert custom_objects(model) == {name}
     with pytest.raises(HyperModelError, match=f"code that is not Keras's: {name}"):
-        check(model, "m:M")
+        check_network(model, "m:M")
 
 
-def test_a_subclass_of_model_is_foreign():
-    assert foreign_objects(Subclass()) == {"Subclass"}
+def test_a_subclass_of_model_is_custom():
+    assert custom_objects(Subclass()) == {"Subclass"}
 
 
-def test_a_foreign_loss_does_not_count():
+def test_a_custom_loss_does_not_count():
     model = tutorial(loss=lambda true, predicted: keras.ops.mean(predicted))
-    assert foreign_objects(model) == set()
+    assert custom_objects(model) == set()
 
 
 def test_kerass_own_layers_are_no_strangers():
@@ -270,4 +270,4 @@ def test_kerass_own_layers_are_no_strangers():
     x = LAYERS.Dense(
         7, "gelu", kernel_regularizer=keras.regularizers.L2(), kernel_initializer="zeros"
     )(x)
-    assert foreign_objects(keras.Model(inputs, keras.ops.mean(x * 2, axis=(1, 2)))) == set()
+    assert custom_objects(keras.Model(inputs, keras.ops.mean(x * 2, axis=(1, 2)))) == set()
