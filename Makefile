@@ -21,7 +21,7 @@ lint: ## Format, lint and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 
-demo: ## A 3-trial search on drawn faces
+demo: ## A 3-trial search on synthetic faces
 	mlflow run . -e demo --env-manager local
 
 chaos: ## Injure a search at random, resume it, audit it: make chaos MINUTES=10 SEED=1 OUT=DIR

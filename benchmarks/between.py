@@ -36,15 +36,15 @@ PARTS: dict[str, tuple[Any, str]] = {
     "… and its views": (worker, "evaluate_views"),
     "images for a figure": (plan, "preview"),
     "spooling": (spool, "put"),
-    "metrics, told": (worker, "announce"),
-    "the next trial is taken": (Queue, "take"),
-    "its run is opened": (worker, "_opened"),
-    "its parameters": (worker, "plan"),
-    "its network": (training, "fresh_network"),
+    "reporting metrics": (worker, "announce"),
+    "taking the next trial": (Queue, "take"),
+    "opening its run": (worker, "_opened"),
+    "asking for its parameters": (worker, "plan"),
+    "building its network": (training, "fresh_network"),
 }
 """Parts of a gap, in order, and the function that does each."""
-FIRST_STEP, REST, ALL = "its first step, with compiling", "all else", "between two trials"
-BESIDE = "beside it: figures, model and version"
+FIRST_STEP, REST, ALL = "its first step, including compilation", "everything else", "in total"
+BESIDE = "in parallel: figures, model and version"
 
 
 def main() -> None:

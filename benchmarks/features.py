@@ -67,8 +67,8 @@ def main() -> None:
         medians = [statistics.median(seconds[each]) for each in (False, True)]
         rows.append([f"depth {depth}", *medians, speedup, of_trial, *map(_range, scores.values())])
         print(rows[-1], flush=True)
-    head = ["VGG16", "s an epoch, in whole", "by features", "speedup", "trial",
-            "macro-F1 by features", "in whole"]  # fmt: skip
+    head = ["VGG16", "s per epoch, in full", "with features", "speedup", "trial",
+            "macro-F1 with features", "in full"]  # fmt: skip
     title = f"Frozen stages, {len(splits.train.labels)} images, {epochs} epochs"
     measure.close(title, measure.table(head, rows), numbers, options.json)
 

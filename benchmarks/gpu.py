@@ -50,14 +50,14 @@ def main() -> None:
         lambda parser: parser.add_argument("--batch-size", type=int, default=128),
         lambda parser: parser.add_argument("--limit", type=int),
         lambda parser: parser.add_argument("--epochs", type=int, default=20),
-        lambda parser: parser.add_argument("--trials", type=int, help="of the search"),
+        lambda parser: parser.add_argument("--trials", type=int, help="trials of the search"),
         lambda parser: parser.add_argument("--trials-per-gpu", type=int, default=1),
-        lambda parser: parser.add_argument("--weights", default="none", help="of the search"),
-        lambda parser: parser.add_argument("--only", default=",".join(PARTS), help="of the parts"),
+        lambda parser: parser.add_argument("--weights", default="none", help="for the search"),
+        lambda parser: parser.add_argument("--only", default=",".join(PARTS), help="parts to run"),
     )
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
-        sys.exit(f"--only={options.only}: no part is {unknown.pop()}, expected of {PARTS}")
+        sys.exit(f"--only={options.only}: unknown part {unknown.pop()}, expected {PARTS}")
     runtime.configure()  # before a network is built
     limit = options.limit or (8192 if options.quick else 28_709)
     backbones, sizes = options.backbones.split(","), list(map(int, options.sizes.split(",")))
@@ -101,7 +101,7 @@ def main() -> None:
         workers="auto",
         trials_per_gpu=options.trials_per_gpu,
     )
-    shown = measure.table(["", "s"], [[f"{trials} trials, at {sizes[0]} px, in all", seconds]])
+    shown = measure.table(["", "s"], [[f"{trials} trials, at {sizes[0]} px, in total", seconds]])
     measure.close("A search", shown, {"gpu.search.seconds": seconds}, options.json)
 
 

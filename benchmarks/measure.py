@@ -27,7 +27,7 @@ def options(doc: str | None, *more: Callable[[argparse.ArgumentParser], Any]) ->
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, at most 15 minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write flat names and numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")
     for add in more:
         add(parser)
     return parser.parse_args()

@@ -40,7 +40,7 @@ def main() -> None:
     options = measure.options(
         __doc__,
         lambda parser: parser.add_argument("--trials", type=int, default=300),
-        lambda parser: parser.add_argument("--seconds", type=float, help="for each contender"),
+        lambda parser: parser.add_argument("--seconds", type=float, help="per contender"),
         lambda parser: parser.add_argument("--only", default=",".join(CONTENDERS)),
     )
     seconds = options.seconds or (60 if options.quick else 600)

@@ -93,7 +93,7 @@ def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Cur
     if file and file.is_file():
         kept = json.loads(file.read_text())
         if kept["search"] != search.to_params():
-            sys.exit(f"{file} keeps curves of another search: {kept['search']}")
+            sys.exit(f"{file} holds curves of another search: {kept['search']}")
     curves: list[Curve] = kept["curves"]
     splits = prepare(search)
     sampler = PerTrialSampler("mutation", search.seed, after_good_ones=True)
@@ -111,7 +111,7 @@ def _trained(search: SearchConfig, n_trials: int, file: Path | None) -> list[Cur
                 file.write_text(json.dumps(kept))
             print(number, [round(score, 3) for _, score in curves[-1]], flush=True)
         elif kept["points"][number] != trial.params:
-            sys.exit(f"{file} keeps curves of other trials: the sampler or the space has changed")
+            sys.exit(f"{file} holds curves of other trials: the sampler or the space has changed")
         if curves[number]:
             study.tell(trial, max(score for _, score in curves[number]))
         else:
@@ -152,7 +152,7 @@ def _report(curves: Sequence[Curve], epochs: int, title: str, options: argparse.
         end = statistics.mean(search[-1][1] for search in searches)
         rows.append([name, *found, spent, end])
         numbers |= {f"pruners.{name}.share": spent, f"pruners.{name}.best": end}
-    told_table = measure.table(["epoch", "rank correlation of its best with the end's"], told)
+    told_table = measure.table(["epoch", "rank correlation with the final best"], told)
     head = ["pruner", *(f"best after {s:.0%} of the time" for s in CHECKED), "its time", "its best"]
     shown = f"{told_table}\n\n{measure.table(head, rows)}"
     measure.close(f"Pruners, {title}", shown, numbers, options.json)

@@ -50,7 +50,7 @@ def main() -> None:
         lambda parser: parser.add_argument("--backbones"),
         lambda parser: parser.add_argument("--limit", type=int),
         lambda parser: parser.add_argument("--epochs", type=int),
-        lambda parser: parser.add_argument("--seconds", type=float, help="for each search"),
+        lambda parser: parser.add_argument("--seconds", type=float, help="per search"),
         lambda parser: parser.add_argument("--seeds", type=int),
         lambda parser: parser.add_argument("--only", default=",".join(CONTENDERS)),
         lambda parser: parser.add_argument("--image-sizes", default="48"),
@@ -84,7 +84,7 @@ def main() -> None:
     if options.figure:
         _plot(curves, seconds, options.figure)
     if failures:
-        sys.exit("\n".join(["These failed, and are left out:", *failures]))
+        sys.exit("\n".join(["These failed and are left out:", *failures]))
 
 
 class _Kept:
@@ -101,7 +101,7 @@ class _Kept:
         if file and file.is_file():
             self._held = json.loads(file.read_text())
             if self._held["task"] != task:
-                sys.exit(f"{file} keeps other searches: {self._held['task']}, expected {task}")
+                sys.exit(f"{file} holds other searches: {self._held['task']}, expected {task}")
 
     def read(self, name: str, seed: int) -> Curve | None:
         """Return the curve of a finished search, None if there is none."""
@@ -167,7 +167,7 @@ def _plot(curves: dict[str, list[Curve]], seconds: float, file: Path) -> None:
         )
         (line,) = axes.plot(at / 60, best.mean(axis=0), label=name, lw=3 if name == "ours" else 1.5)
         axes.fill_between(at / 60, best.min(0), best.max(0), color=line.get_color(), alpha=0.15)
-    axes.set(xlabel="minutes", ylabel="best validation macro-F1", title="mean and range of seeds")
+    axes.set(xlabel="minutes", ylabel="best validation macro-F1", title="mean and range over seeds")
     axes.legend()
     figure.savefig(file, dpi=150)
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--quick] [--json FILE]
 
-The search is `mlflow run` as in the README, on drawn faces and with the tiny backbone, so that its
-first epoch is two steps. It is measured from outside, by the timestamps in the stores.
+The search is `mlflow run` as in the README, on synthetic faces and with the tiny backbone, so that
+its first epoch is two steps. It is measured from outside, by the timestamps in the stores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     numbers = {f"startup.{key}": v for key, v in zip(keys, figures.values(), strict=True)}
     rows = [[name, value] for name, value in figures.items()]
     measure.close(
-        "Start-up", measure.table(["from the command on", "s"], rows), numbers, options.json
+        "Start-up", measure.table(["time since the command", "s"], rows), numbers, options.json
     )
 
 

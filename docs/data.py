@@ -37,7 +37,7 @@ def main() -> None:
     print_counts(labels, part_of, "All images")
     splits = split(faces, limit=0, seed=0)
     for part in PARTS:
-        print(f"used of {NAMES[part]}: {len(getattr(splits, part)):,}")
+        print(f"used from {NAMES[part]}: {len(getattr(splits, part)):,}")
     for reason, row in splits.report["dropped"].items():
         print(f"- {row['count']:,} {reason}")
     groups = same_pixels(images)
@@ -46,7 +46,7 @@ def main() -> None:
     print_parts("Nearly blank (deviation of the pixels below 10)", blank, part_of)
     cast = votes.read(options.votes, faces.origins)
     no_face = votes.not_faces(cast, faces.origins)
-    print_parts("No face, say most taggers of FER+", no_face, part_of)
+    print_parts("No face according to most FER+ taggers", no_face, part_of)
     share = votes.agreement(cast, faces.origins, labels)
     print(f"Votes and labels agree on {share:.1%}")
     conflicts = [group for group in groups if len(set(labels[group])) > 1]

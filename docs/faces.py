@@ -34,7 +34,7 @@ def main() -> None:
     low, median, high = np.quantile(shares, [0.1, 0.5, 0.9])
     print(f"{len(images)} images; a face is found in {len(shares)}")
     print(f"its longer side is {median:.2f} of the image's ({low:.2f} to {high:.2f} in 8 of 10)")
-    print(f"so an image's side is {1 / median:.2f} of its face's; taken for cropped: {cropped}")
+    print(f"so an image's side is {1 / median:.2f} of its face's; classified as cropped: {cropped}")
 
 
 if __name__ == "__main__":

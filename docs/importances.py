@@ -35,7 +35,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     chance = [importances_of(with_values(trials, rng.permutation(values)))
               for _ in range(options.shuffles)]  # fmt: skip
-    print("| parameter | trials that had it | share | … of 19 in 20 shuffles at most | p |")
+    print("| parameter | trials with it | share | 95th percentile of shuffles | p |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, share in found.items():
         by_chance = np.array([shares.get(name, 0) for shares in chance])

@@ -37,11 +37,11 @@ PARAMS = ("optimizer", "learning_rate", "batch_size", "unfreeze_depth", "ema_dec
 def main() -> None:
     """Print the tables and copy the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, help="its name")
-    parser.add_argument("--backend-store-uri", required=True, help="MLflow's store")
+    parser.add_argument("--study", required=True, help="name of the study")
+    parser.add_argument("--backend-store-uri", required=True, help="address of MLflow's store")
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--views", type=int, default=10, choices=(1, 2, 10), help="most views of "
-                        "PublicTest, of which each takes as long as a pass over it")  # fmt: skip
+                        "PublicTest; each takes a pass over it")  # fmt: skip
     options = parser.parse_args()
     mlflow.set_tracking_uri(options.backend_store_uri)
     client = MlflowClient()
@@ -117,7 +117,7 @@ def print_test(client: MlflowClient, study_run: Run, most: int) -> None:
             f"{f1:.2f} ({ends[f'f1_{name}'][0]:.2f} to {ends[f'f1_{name}'][1]:.2f})"
             for name, f1 in zip(EMOTIONS, evaluation.f1, strict=True)
         ]
-        print(f"| views {views} | {' | '.join(cells)} |")
+        print(f"| {views} view{'s' * (views > 1)} | {' | '.join(cells)} |")
 
 
 def public(test_origins: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:

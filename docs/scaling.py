@@ -36,9 +36,9 @@ _FACTS = {"run_id": "none", "train_digest": "none", "test_digest": "none"}
 def main() -> None:
     """Print a row for each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("storage", help="URL of a database of which nothing is needed any more")
+    parser.add_argument("storage", help="URL of a throwaway database")
     parser.add_argument("--workers", default="1,10,100")
-    parser.add_argument("--trials", type=int, default=3, help="of each worker")
+    parser.add_argument("--trials", type=int, default=3, help="per worker")
     parser.add_argument("--sampler", default="tpe", choices=SAMPLERS)
     options = parser.parse_args()
     print("| workers | trials | trials/s |", " | ".join(f"{name}, s" for name in TIMED), "|")
@@ -70,7 +70,7 @@ def row(storage: str, n: int, trials: int, sampler: str) -> str:
     seconds = time.perf_counter() - began
     ended = existing_study(storage, name).trials()
     if lost := trials - sum(trial.state in ("COMPLETE", "PRUNED") for trial in ended):
-        sys.exit(f"{lost} trials were lost" if lost > 0 else f"{-lost} trials were one too many")
+        sys.exit(f"{lost} trials were lost" if lost > 0 else f"{-lost} trials too many")
     cells = [f"{statistics.median(times[key]):.2f} ({max(times[key]):.1f})" for key in TIMED]
     return f"| {n} | {trials} | {trials / seconds:.1f} | {' | '.join(cells)} |"
 

@@ -66,7 +66,7 @@ def main() -> None:
         error.show()
         if isinstance(error, click.NoSuchOption) and error.ctx:
             known = ", ".join(option.name or "" for option in error.ctx.command.params)
-            click.echo(f"Hint: known: {known}", err=True)
+            click.echo(f"Hint: known options: {known}", err=True)
         _explain(error.format_message())
         sys.exit(2)
     except FerSearchError as error:
@@ -103,13 +103,13 @@ def _surroundings(error: Exception) -> str:
 
     if is_full(error):
         return (
-            f"the disk is full, or fails: {error}\n"
-            "Hint: make room, then resume; what is done is kept"
+            f"the disk is full or failing: {error}\n"
+            "Hint: free some space, then resume; finished work is kept"
         )
     if is_outage(error):
         return (
-            f"the store does not answer any more: {error}\n"
-            "Hint: see that its server runs, then resume; what is done is kept"
+            f"the store is not responding: {error}\n"
+            "Hint: check that its server is running, then resume; finished work is kept"
         )
     return ""
 
@@ -230,11 +230,11 @@ def _command(
     commands.add_command(click.Command(name, params=options, callback=callback, help=summary))
 
 
-_command("search", SearchConfig, _search, "Search; `mlflow run .` does this.")
-_command("demo", SearchConfig, _search, "Search a little, on faces drawn for this.", DEMO)
-_command("worker", WorkerConfig, _worker, "Join a study, on this machine or another.")
+_command("search", SearchConfig, _search, "Run a search, as `mlflow run .` does.")
+_command("demo", SearchConfig, _search, "Run a short search on synthetic faces.", DEMO)
+_command("worker", WorkerConfig, _worker, "Join a study from this machine or another.")
 _command("promote", PromotionConfig, _promote, "Make a model version the champion.")
-_command("predict", PredictionConfig, _predict, "Say which emotions the faces in images show.")
-_command("export", ExportConfig, _export, "Write a model as ONNX or TFLite.")
-_command("clean", CleanConfig, _clean, "Show what models take, and delete what nothing needs.")
-_command("report", ReportConfig, _report, "Write a study into one HTML file.")
+_command("predict", PredictionConfig, _predict, "Recognise the emotions of faces in images.")
+_command("export", ExportConfig, _export, "Export a model to ONNX or TFLite.")
+_command("clean", CleanConfig, _clean, "List stored models and delete those nothing needs.")
+_command("report", ReportConfig, _report, "Write a one-file HTML report of a study.")

@@ -90,9 +90,9 @@ class SearchConfig(Request):
     """
 
     trials: int = Field(
-        50, ge=1, le=100_000, description="finished trials (complete + pruned) the study shall hold"
+        50, ge=1, le=100_000, description="total number of finished trials (complete + pruned)"
     )
-    timeout: float = Field(0, ge=0, description="seconds for the whole study; 0 = no limit")
+    timeout: float = Field(0, ge=0, description="time limit of the study in seconds; 0 = no limit")
     study: StudyName = Field(
         AUTO, description="name of the study; an existing one is resumed, auto = a new name"
     )
@@ -102,21 +102,21 @@ class SearchConfig(Request):
     data: str = Field(
         "fer2013",
         min_length=1,
-        description="fer2013 (by kagglehub), synthetic, a folder, or a CSV of pixels",
+        description="fer2013 (from Kaggle), synthetic, a folder, or a CSV of pixels",
     )
     faces: Annotated[str, one_of(FACES)] = Field(
-        ORIGINAL, description="cleaned = do not train on what the votes call no face"
+        ORIGINAL, description="cleaned = do not train on images voted to show no face"
     )
     votes: str = Field(NONE, min_length=1, description="CSV of FER+ votes by path, for cleaned")
     limit: int = Field(
         0,
         ge=0,
-        description="at most so many training and so many validation images, stratified; 0 = all",
+        description="at most this many training and as many validation images, stratified; 0 = all",
     )
     backbones: Annotated[tuple[Annotated[str, one_of(BACKBONES)], ...], Listed] = Field(
         ("vgg16", "resnet50"),
         min_length=1,
-        description=f"which may be sampled: {','.join(BACKBONES)}",
+        description=f"backbones to search: {','.join(BACKBONES)}",
     )
     hypermodel: Annotated[str, pydantic.AfterValidator(_place_of_hypermodel)] = Field(
         NONE, description="module:name of a KerasTuner HyperModel to search instead of our networks"
@@ -124,26 +124,26 @@ class SearchConfig(Request):
     weights: str = Field(
         "imagenet",
         min_length=1,
-        description="imagenet, none, or a weights file; {backbone} in it is replaced",
+        description="imagenet, none, or a weights file; {backbone} is filled in",
     )
     image_sizes: Annotated[tuple[_ImageSize, ...], Listed] | Literal["auto"] = Field(
-        "auto", description="sizes that may be sampled, e.g. 48,96; auto = by the device"
+        "auto", description="image sizes to search, e.g. 48,96; auto = depends on the device"
     )
-    epochs: int = Field(20, ge=1, le=10_000, description="most epochs a trial may train")
+    epochs: int = Field(20, ge=1, le=10_000, description="maximum number of epochs per trial")
     warm_start: StudyName = Field(
         NONE,
-        description="earlier study of the same storage and data; its best trials are tried first",
+        description="study with the same storage and data whose best trials are tried first",
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field(
         AUTO,
-        description=f"how parameters are proposed: {', '.join(SAMPLERS)}; auto = mutation where a "
-        "study begins with points known to be good, else tpe",
+        description=f"how parameters are proposed: {', '.join(SAMPLERS)}; auto = mutation if the "
+        "study starts from known good points, else tpe",
     )
     pruner: Annotated[str, one_of(PRUNERS)] = Field(
         "asha", description=f"how weak trials are stopped: {', '.join(PRUNERS)}"
     )
     views: Views = Field(
-        2, description="views of an image (1, 2 or 10) up to which metrics are also logged"
+        2, description="also log scores averaged over up to this many views (1, 2 or 10)"
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         1, description="worker processes on this machine; auto = as many as the GPUs hold"
@@ -154,19 +154,19 @@ class SearchConfig(Request):
     ray_address: str = Field(
         AUTO,
         min_length=1,
-        description="of the Ray cluster, HOST:PORT; auto = the one that runs here",
+        description="HOST:PORT of the Ray cluster; auto = the one running here",
     )
     trials_per_gpu: int = Field(
-        1, ge=1, le=64, description="trials that share a GPU, where workers=auto"
+        1, ge=1, le=64, description="trials that share a GPU if workers=auto"
     )
     retries: int = Field(
-        2, ge=0, le=100, description="how often a trial whose worker died goes on with another"
+        2, ge=0, le=100, description="how often a trial is resumed after its worker died"
     )
     precision: Annotated[str, one_of(PRECISIONS)] = Field(
-        AUTO, description=f"arithmetic of training: {', '.join(PRECISIONS)}"
+        AUTO, description=f"training precision: {', '.join(PRECISIONS)}"
     )
     seed: int = Field(
-        42, ge=0, lt=2**32, description="everything random derives from it and the trial number"
+        42, ge=0, lt=2**32, description="seed of everything random, combined with the trial number"
     )
     register_: Annotated[str, one_of(REGISTER)] = Field(
         "all",
@@ -221,8 +221,8 @@ class SearchConfig(Request):
                     f"{name}={given[name]}: study {self.study} was made with {name}={stored[name]}"
                     for name in refused
                 ),
-                hint=f"leave {', '.join(refused)} out to resume, or name another study; "
-                f"what may change: {', '.join(sorted(MOVABLE))}",
+                hint=f"omit {', '.join(refused)} to resume, or name another study; "
+                f"you can change: {', '.join(sorted(MOVABLE))}",
             )
         moved = {name: value for name, value in given.items() if name in MOVABLE}
         moved |= {name: wanted[name] for name in _OF_THE_MOMENT}
@@ -236,7 +236,7 @@ class WorkerConfig(Request):
     storage: StorageUrl = Field(
         "sqlite:///optuna.db", description="Optuna storage URL of the study"
     )
-    parent: int = Field(0, ge=0, description="process with which to stop; 0 = none")
+    parent: int = Field(0, ge=0, description="PID of the process to stop with; 0 = none")
 
 
 DEMO: Mapping[str, Any] = {

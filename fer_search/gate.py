@@ -96,7 +96,7 @@ def decide(candidate: Measured, champion: Measured | None, policy: PromotionConf
 
 def doubts_of_the_first(evaluation: Evaluation) -> list[str]:
     """List the reservations about a model that becomes the champion without a contest."""
-    doubts = ["there is no champion to compare it with, so only floors and limits count"]
+    doubts = ["there is no champion to compare it with, so only floors and limits apply"]
     lower, upper = evaluation.intervals()["macro_f1"]
     if lower <= GUESSING:
         doubts.append(
@@ -129,7 +129,7 @@ def _drops(candidate: Evaluation, champion: Evaluation, policy: PromotionConfig)
             )
     if changes.min() >= -policy.max_f1_drop:
         worst = EMOTIONS[changes.argmin()]
-        yield Check(True, f"no emotion loses much; most of all {worst}, F1 {changes.min():+.4f}")
+        yield Check(True, f"no emotion drops too far; worst: {worst}, F1 {changes.min():+.4f}")
 
 
 def _floors_and_limits(candidate: Measured, policy: PromotionConfig) -> Iterator[Check]:

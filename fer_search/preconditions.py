@@ -33,7 +33,7 @@ def check_before_imports(search: SearchConfig, directory: Path) -> None:
     for wish in (f"sampler={search.sampler}", f"launcher={search.launcher}"):
         check_extra(wish)
     module = search.hypermodel.partition(":")[0].partition(".")[0]
-    if search.hypermodel != NONE and not _is_there(module, directory):
+    if search.hypermodel != NONE and not _is_importable(module, directory):
         raise no_module(search.hypermodel, module, directory)
     if search.study == AUTO:
         check_agreement(search)
@@ -51,19 +51,19 @@ def check_agreement(search: SearchConfig) -> None:
     if (search.faces == CLEANED) != (search.votes != NONE):
         raise ConfigError(
             f"faces={search.faces} and votes={search.votes}: expected faces=cleaned and votes=CSV, "
-            "or none of them"
+            "or neither"
         )
     if search.launcher != RAY:
         return
     if search.image_sizes == AUTO:
         raise ConfigError(
-            "image_sizes=auto: on a cluster the sizes must be said, because they depend on devices "
-            "that are not here; expected e.g. image_sizes=48, or 96,128 for GPUs"
+            "image_sizes=auto: on a cluster the sizes must be given, because its devices are not "
+            "known here; expected e.g. image_sizes=48, or 96,128 for GPUs"
         )
     if search.hypermodel != NONE:
         raise ConfigError(
-            f"hypermodel={search.hypermodel}: Ray does not bring your module to its nodes",
-            hint="start the workers there with `python -m fer_search worker`, beside your module",
+            f"hypermodel={search.hypermodel}: Ray does not copy your module to its nodes",
+            hint="run `python -m fer_search worker` on the nodes, in the folder of your module",
         )
 
 
@@ -77,11 +77,11 @@ def check_backend() -> None:
     if not name:  # Keras reads its own configuration file
         return
     if name not in BACKENDS:
-        raise ConfigError(f"KERAS_BACKEND={name}: known: {', '.join(BACKENDS)}")
+        raise ConfigError(f"KERAS_BACKEND={name}: expected one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(name) is None:
         raise ConfigError(
             f"KERAS_BACKEND={name} is not installed",
-            hint="pip install -r requirements-jax.txt for jax, or leave KERAS_BACKEND out",
+            hint="pip install -r requirements-jax.txt for jax, or unset KERAS_BACKEND",
         )
 
 
@@ -108,12 +108,12 @@ def check_extra(wish: str) -> None:
 def no_module(hypermodel: str, module: str, directory: Path) -> InputError:
     """Make the error for a HyperModel whose module does not exist."""
     return HyperModelError(
-        f"hypermodel={hypermodel}: there is no module {module}",
-        hint=f"expected is a module that can be imported from {directory}",
+        f"hypermodel={hypermodel}: no module named {module}",
+        hint=f"expected a module that can be imported from {directory}",
     )
 
 
-def _is_there(module: str, directory: Path) -> bool:
+def _is_importable(module: str, directory: Path) -> bool:
     """Look for a top-level module here and among installed packages, without importing it."""
     here = importlib.machinery.PathFinder.find_spec(module, [str(directory)])
     return (here or importlib.util.find_spec(module)) is not None

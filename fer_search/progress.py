@@ -93,8 +93,8 @@ class Progress:
             return
         if not self._live:
             if state == "WAITING":
-                goes_on = f"goes on after epoch {epochs} of {self._epochs}"
-                yield f"{_name(trial)} · {goes_on}" if epochs else self._at(trial, 0)
+                resumed = f"resumes after epoch {epochs} of {self._epochs}"
+                yield f"{_name(trial)} · {resumed}" if epochs else self._at(trial, 0)
             yield from (self._at(trial, epoch) for epoch in sorted(trial.curve) if epoch > epochs)
         if trial.state not in ("RUNNING", state):
             ended = f"trial {trial.number} {_verdict(trial)}"

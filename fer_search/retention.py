@@ -143,14 +143,14 @@ def _judge(study: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
         (model for model in study if model.score is None or model.is_left),
         key=lambda model: (model.trial, model.name),
     )
-    worth = {model.model_id: "smaller than all that are as good" for model in front(ranked)}
+    worth = {model.model_id: "smallest model this good or better" for model in front(ranked)}
     for rank, model in enumerate(ranked[: policy.keep], start=1):
         worth[model.model_id] = f"number {rank} of its study"
     verdicts = []
     for model in (*ranked, *others):
         why = _need(model) or ("" if model.is_left else worth.get(model.model_id, ""))
         if not why and model.versions and not policy.versions:
-            why = "registered: goes with versions=true"
+            why = "registered: deleted only with versions=true"
         verdicts.append(Verdict(model, not why, why or _why_not(model, policy)))
     return verdicts
 
@@ -164,7 +164,7 @@ def _need(model: StoredModel) -> str:
             return f"{version} is {', '.join(version.uses)}"
     for version in model.versions:
         if not version.is_ours:
-            return f"{version} was registered by other hands"
+            return f"{version} was not registered by a search"
     return ""
 
 

@@ -67,9 +67,9 @@ def configure(precision: str = AUTO) -> Device:
     present = nvidia_gpus()
     if present and not n_gpus and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         log.warning(
-            "%s is there, but %s does not see it, so training runs on the CPU. To mend: "
+            "%s is present, but %s does not see it, so training runs on the CPU. To fix: "
             "pip install -r requirements-gpu.txt (TensorFlow), or "
-            "pip install -U 'jax[cuda12]' and KERAS_BACKEND=jax. "
+            "pip install -U 'jax[cuda12]' with KERAS_BACKEND=jax. "
             "To silence: CUDA_VISIBLE_DEVICES=-1",
             present[0].name,
             backend,

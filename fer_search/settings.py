@@ -24,8 +24,8 @@ _EXPECTED = {
     "float_parsing": "a number",
     "bool_parsing": "true or false",
     "string_too_short": "some text",
-    _STUDY_NAME: "letters and digits, after the first one also blanks, dots, dashes, underscores",
-    _MODEL_NAME: "a name without / : . % and quotation marks",
+    _STUDY_NAME: "letters and digits, after the first also spaces, dots, dashes, underscores",
+    _MODEL_NAME: "a name without / : . % or quotation marks",
 }
 """What pydantic expected, in plain words, by the type of its error or by its pattern."""
 
@@ -96,7 +96,7 @@ def _refusal(cls: type[Frozen], error: pydantic.ValidationError) -> ConfigError:
                              if "Value error" not in fault["msg"]
                              else f"{name}={spelled(fault['input'])}: {said}")  # fmt: skip
     return ConfigError(
-        "\n".join(lines.values()), hint="--help after the name of the command lists the parameters"
+        "\n".join(lines.values()), hint="run the command with --help to list its parameters"
     )
 
 
@@ -111,14 +111,14 @@ def _shared_and_open(url: str) -> str:
     """Accept a URL that several processes can use and that may be written into a log."""
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in STORAGES or "://" not in url:
-        raise ValueError(f"not the URL of a database; known: {', '.join(STORAGES)} (…://…)")
+        raise ValueError(f"not a database URL; supported: {', '.join(STORAGES)} (…://…)")
     if parts.scheme.startswith("sqlite"):
         path = url.split("://", 1)[1]
         if not path.startswith("/") or path in ("/", "/:memory:"):
             raise ValueError("workers are processes and need a file, e.g. sqlite:///optuna.db")
     if parts.password or {"password", "passwd"} & set(parse_qs(parts.query)):
         raise ValueError(
-            "has a password in it, which MLflow would record; use PGPASSWORD or a .pgpass file"
+            "contains a password, which MLflow would record; use PGPASSWORD or a .pgpass file"
         )
     return url
 

@@ -39,10 +39,10 @@ def stored_models(title: str, verdicts: Sequence[Verdict]) -> Table:
     for column in ("model", "macro-F1", "MB", "registered"):
         is_number = column in ("macro-F1", "MB")
         table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
-    table.add_column("what becomes of it", min_width=24)
+    table.add_column("verdict", min_width=24)
     for verdict in verdicts:
         model = verdict.model
-        fate = "goes" if verdict.goes else "stays"
+        fate = "delete" if verdict.goes else "keep"
         cells = (
             model.name,
             "" if model.score is None else f"{model.score:.4f}",

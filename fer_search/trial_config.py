@@ -100,9 +100,9 @@ class TrialConfig(Frozen):
             "focal_gamma": self.focal_gamma,
         }
         if len(used := [name for name, value in remedies.items() if value]) > 1:
-            raise ValueError(f"{' and '.join(used)} both correct the imbalance; expected one")
+            raise ValueError(f"{' and '.join(used)} correct the imbalance; expected at most one")
         if self.head_warmup >= self.epochs:
-            raise ValueError(f"head_warmup={self.head_warmup} leaves none of {self.epochs} epochs")
+            raise ValueError(f"head_warmup={self.head_warmup} must be < epochs={self.epochs}")
         return self
 
     def to_params(self) -> dict[str, str | int | float]:

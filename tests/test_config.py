@@ -53,8 +53,8 @@ def test_a_search_survives_the_round_trip(config):
             "registered_model=a:b: expected a name without",
             id="model_name",
         ),
-        pytest.param({"storage": "optuna.db"}, "not the URL of a database", id="no_url"),
-        pytest.param({"storage": "redis://h"}, "known: sqlite, postgresql", id="redis"),
+        pytest.param({"storage": "optuna.db"}, "not a database URL", id="no_url"),
+        pytest.param({"storage": "redis://h"}, "supported: sqlite, postgresql", id="redis"),
         pytest.param({"storage": "sqlite://"}, "need a file", id="in_memory"),
         pytest.param({"storage": "sqlite:///:memory:"}, "need a file", id="in_memory_too"),
         pytest.param({"storage": "postgresql://u:p@h/d"}, "password", id="password"),
@@ -120,7 +120,7 @@ def test_a_resume_takes_stored_settings_and_may_ask_for_more():
 
 def test_a_resume_with_other_settings_is_refused_by_name():
     stored = SearchConfig(study="s", epochs=3, seed=7)
-    with pytest.raises(ConfigError, match=r"(?s)epochs=4.*seed=8.*leave epochs, seed out"):
+    with pytest.raises(ConfigError, match=r"(?s)epochs=4.*seed=8.*omit epochs, seed to resume"):
         stored.resumed_by(SearchConfig(study="s", epochs=4, seed=8))
 
 

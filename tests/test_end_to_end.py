@@ -68,7 +68,7 @@ def test_the_demo_by_mlflow_run_then_its_printed_promotion(tmp_path):
     kept = {file.path for file in client.list_artifacts(study_run.info.run_id)}
     assert kept - names == {"report.html"}
     assert Page((tmp_path / "report.html").read_text(encoding="utf-8")).alts
-    (promote,) = re.findall(r"Put it into use: +mlflow (.+)", done.stdout)
+    (promote,) = re.findall(r"Promote the model: +mlflow (.+)", done.stdout)
     promoted = run("mlflow", *promote.split())
     assert promoted.returncode == 0, promoted.stdout
     champion = client.get_model_version_by_alias("fer-emotion-demo", "champion")
@@ -133,7 +133,7 @@ def test_a_custom_hypermodel_that_needs_its_code_is_refused_before_a_run(tmp_pat
     (tmp_path / "faces.py").write_text(TUTORIAL)
     done = search("--hypermodel=faces:custom")
     assert done.returncode == 2, done.stdout
-    assert "code that is not Keras's: Mine" in done.stdout
+    assert "code from outside Keras: Mine" in done.stdout
     assert "Traceback" not in done.stdout
     assert not MlflowClient().search_runs(["0"])
 
@@ -146,7 +146,7 @@ def test_a_finished_study_goes_on_under_the_same_run():
     more = search("--backbones=tiny", "--trials=3")
     assert more.returncode == 0, more.stdout
     _, study_run, children = run_tree()
-    assert "Study s goes on: 2 of 3 trials are finished" in more.stdout
+    assert "Study s is resumed: 2 of 3 trials are finished" in more.stdout
     assert len(children) == 3
     assert study_run.info.status == "FINISHED"
     joined = run(
@@ -158,8 +158,8 @@ def test_a_finished_study_goes_on_under_the_same_run():
     assert last.info.run_name == "worker of s"
     late = search("--backbones=tiny", "--trials=49", "--timeout=1")
     assert late.returncode == 0, late.stdout
-    assert "The time is up" in late.stdout
-    assert re.search(r"Search on: .* --study=s --timeout=\d+\n", late.stdout)
+    assert "Time is up" in late.stdout
+    assert re.search(r"Extend the search: .* --study=s --timeout=\d+\n", late.stdout)
 
 
 @pytest.mark.long
@@ -168,7 +168,7 @@ def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
     command = (sys.executable, "-m", "fer_search", "clean", "--versions=true", "--keep=1")
     shown = run(*command)
     assert shown.returncode == 0, shown.stdout
-    (apply,) = re.findall(r"To delete what goes:\n +python (.+)", shown.stdout)
+    (apply,) = re.findall(r"To delete them:\n +python (.+)", shown.stdout)
     cleaned = run(sys.executable, *apply.split())
     assert cleaned.returncode == 0, cleaned.stdout
     client, study_run, children = run_tree()

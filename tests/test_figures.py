@@ -162,7 +162,7 @@ def test_epochs_of_every_study_can_be_drawn(trials):
 def test_epochs_say_what_pruning_saved():
     trials = [trial(0, n_epochs=8), trial(1, "PRUNED", n_epochs=3), trial(2, "FAIL", n_epochs=1)]
     figure = epochs_by_trial(trials)
-    assert {"12 epochs in all  ·  about 5 saved by pruning", "saved", "failed"} <= words(figure)
+    assert {"12 epochs in total  ·  about 5 saved by pruning", "saved", "failed"} <= words(figure)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == [8, 3, 5, 1]
     assert_inside(figure)
@@ -252,7 +252,7 @@ def test_importances_are_ranked(importances):
     assert png(figure)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == sorted(importances, key=importances.get)
-    assert ("too few finished trials yet" in words(figure)) == (not importances)
+    assert ("too few finished trials" in words(figure)) == (not importances)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_learning_curves_of_any_length(n_epochs, best):
     said = words(figure)
     assert "Learning curves" in said
     assert any(text.startswith(f"best epoch {best}: ") for text in said) == (best is not None)
-    assert ("no epoch yet" in said) == (n_epochs == 0)
+    assert ("no epochs yet" in said) == (n_epochs == 0)
 
 
 def test_one_epoch_is_drawn_as_points():

@@ -40,7 +40,7 @@ def common(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faces(common):
-    """One cache of drawn faces for all tests here."""
+    """One cache of synthetic faces for all tests here."""
     return common / "faces"
 
 
@@ -183,7 +183,7 @@ def stopped_in_order(process, number):
     mine = workers(process.pid)
     process.send_signal(number)
     assert process.wait(60) == 1
-    assert "What is done is kept. To go on:\n  python -m fer_search search" in output()
+    assert "Finished work is kept. To resume:\n  python -m fer_search search" in output()
     assert output().endswith("Stopped.\n")
     assert "Traceback" not in output()
     wait_for(lambda: not [w for w in mine if w.is_running()], 30)

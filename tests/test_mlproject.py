@@ -75,7 +75,7 @@ def test_a_refusal_is_one_message_without_a_traceback_and_status_2():
 def test_an_unknown_option_lists_the_known_ones():
     done = run("search", "--trails", "3")
     assert done.returncode == 2
-    assert "Hint: known: trials, timeout, study" in done.stderr
+    assert "Hint: known options: trials, timeout, study" in done.stderr
 
 
 def test_help_says_what_every_setting_means():

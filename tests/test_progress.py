@@ -69,7 +69,7 @@ def test_a_trial_that_goes_on_is_told_of_from_where_it_was(plain):
         shown.update(before)
         shown.update([trial(0, "RUNNING", [0.1, 0.2, 0.3])])
     assert plain.export_text().splitlines() == [
-        "trial 0 vgg16 · goes on after epoch 2 of 4",
+        "trial 0 vgg16 · resumes after epoch 2 of 4",
         "trial 0 vgg16 · epoch 3 of 4 · macro-F1 0.3000",
     ]
 
@@ -141,8 +141,8 @@ def test_the_table_of_models_says_what_becomes_of_each():
     assert title.strip() == "Study s: 2 stored, 60.0 MB"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in (first, second)]
     assert cells == [
-        ["vgg16-trial-001", "0.6123", "60.0", "fer-emotion/3", "stays: number 1"],
-        ["vgg16-trial-002", "", "0.0", "", "goes: not [among] the best"],
+        ["vgg16-trial-001", "0.6123", "60.0", "fer-emotion/3", "keep: number 1"],
+        ["vgg16-trial-002", "", "0.0", "", "delete: not [among] the best"],
     ]
 
 

@@ -54,7 +54,7 @@ def test_the_front_of_score_and_size_stays():
         stored(4, 0.4, 5),
     ]
     assert going(models, keep=1) == [1, 3]
-    assert fate(models, keep=1)[4] == "smaller than all that are as good"
+    assert fate(models, keep=1)[4] == "smallest model this good or better"
 
 
 def test_some_bytes_of_text_make_no_model_smaller():
@@ -73,14 +73,14 @@ def test_a_version_in_use_keeps_its_model(versions):
 def test_other_registered_models_go_only_if_asked_and_after_the_unregistered_ones():
     models = [stored(0, 0.9), stored(1, 0.3, 10, version(1)), stored(2, 0.2), stored(3, 0.1)]
     assert going(models, keep=1) == [2, 3]
-    assert fate(models, keep=1)[1] == "registered: goes with versions=true"
+    assert fate(models, keep=1)[1] == "registered: deleted only with versions=true"
     assert going(models, keep=1, versions=True) == [2, 3, 1]
 
 
 @pytest.mark.parametrize("other", [{"study": ""}, {"source": "models:/fer-emotion/3"}])
 def test_what_other_hands_registered_is_never_deleted(other):
     models = [stored(0, 0.9), stored(1, 0.1, 10, version(1, **other))]
-    assert "other hands" in fate(models, keep=1, versions=True)[1]
+    assert "not registered by a search" in fate(models, keep=1, versions=True)[1]
 
 
 @pytest.mark.parametrize("begun", ["", "yesterday"])

@@ -43,7 +43,7 @@ def test_a_gpu_that_is_there_but_not_used_is_warned_about_with_the_mend(monkeypa
     with caplog.at_level(logging.WARNING):
         device = runtime.configure("auto")
     assert not device.is_gpu
-    assert "H100 is there" in caplog.text
+    assert "H100 is present" in caplog.text
     assert "pip install -r requirements-gpu.txt" in caplog.text
 
 

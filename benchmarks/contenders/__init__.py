@@ -59,7 +59,7 @@ def arguments() -> tuple[str, Path, int, Clock]:
 
 
 def space(**more: Any) -> SearchConfig:
-    """Make the search of all contenders, on drawn faces, with the sampler most of them use."""
+    """Make the search of all contenders, on synthetic faces, with the sampler most of them use."""
     fixed = {
         "data": "synthetic", "image_sizes": "48", "weights": "imagenet", "register": "none",
         "sampler": "tpe",

@@ -105,9 +105,9 @@ def scan(folder: Path) -> list[ImageFile]:
     if unknown:
         raise DataError(
             f"{folder}: unknown folders {', '.join(unknown[:10])}; "
-            f"known are the emotions {', '.join(EMOTION_NAMES)} and the parts "
+            f"expected the emotions {', '.join(EMOTION_NAMES)} or the parts "
             f"{', '.join(PART_NAMES)}",
-            hint="rename these folders, or move them away",
+            hint="rename or move these folders",
         )
     missing = sorted(set(range(len(EMOTIONS))) - {file.label for file in files})
     if missing:
@@ -115,7 +115,7 @@ def scan(folder: Path) -> list[ImageFile]:
         raise DataError(
             f"{folder}: no images of {', '.join(EMOTIONS[i] for i in missing)}; "
             f"found {', '.join(found) or 'no emotion at all'}",
-            hint="expected are folders named after the seven emotions with images in them, "
+            hint="expected image folders named after the seven emotions, "
             "or such folders in train, validation and test",
         )
     return sorted(files, key=lambda file: file.origin)
@@ -173,7 +173,7 @@ def _subfolders(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(
             f"{folder} cannot be read as a folder: {error.strerror}",
-            hint="expected is a folder with one folder of images per emotion",
+            hint="expected a folder with one subfolder of images per emotion",
         ) from error
     return [path for path in inside if not path.name.startswith((".", "__MACOSX"))]
 

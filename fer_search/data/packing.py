@@ -78,15 +78,15 @@ def pack(key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np
         with _explained(root):
             for remains in (folder, unfinished):
                 if remains.exists():
-                    _log.warning("Making the packed images again: %s is damaged", remains)
+                    _log.warning("Packing the images again: %s is damaged", remains)
                     shutil.rmtree(remains)
             _write(unfinished, made)
             unfinished.rename(folder)
     arrays = _intact(folder)
     if arrays is None:
         raise DataError(
-            f"{folder} does not hold what was just written to it",
-            hint="check the disk, or set XDG_CACHE_HOME to a folder on another one",
+            f"{folder} does not contain what was just written to it",
+            hint="check the disk, or set XDG_CACHE_HOME to a folder on another disk",
         )
     return arrays
 
@@ -126,7 +126,7 @@ def _explained(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"the packed images cannot be kept in {root}: {error}",
+            f"the packed images cannot be stored in {root}: {error}",
             hint="free some space there (FER2013 takes 90 MB), "
-            "or set XDG_CACHE_HOME to a folder that can be written",
+            "or set XDG_CACHE_HOME to a writable folder",
         ) from error

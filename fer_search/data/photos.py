@@ -27,7 +27,7 @@ def listed(source: Path) -> list[Path]:
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if is_image(path))
         if not found:
-            raise DataError(f"{source} holds no image ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{source} contains no images ({', '.join(sorted(SUFFIXES))})")
         return found
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
@@ -42,7 +42,7 @@ def _column(table: Path) -> list[Path]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as a CSV: {error}") from error
     if _COLUMN not in names:
-        raise DataError(f"{table} has no column {_COLUMN!r}, but {', '.join(names) or 'nothing'}")
+        raise DataError(f"{table} has no column {_COLUMN!r}; found {', '.join(names) or 'nothing'}")
     if not rows:
         raise DataError(f"{table} has no rows")
     return [table.parent / (row[_COLUMN] or "") for row in rows]

@@ -58,7 +58,7 @@ def load(data: str, *, seed: int) -> Faces:
     Args:
         data: A name in `SOURCES`, or the path of a folder as described in `folders.py` or of a CSV
             as described in `tables.py`.
-        seed: Seed of the drawn faces; other sources do not depend on it.
+        seed: Seed of the synthetic faces; other sources do not depend on it.
 
     Raises:
         DataError: If the source is unknown, cannot be fetched or read, or lacks an emotion.
@@ -70,10 +70,10 @@ def load(data: str, *, seed: int) -> Faces:
         return _from_folder(path, name=str(path), url=str(path.resolve()))
     if os.path.isfile(path) and path.suffix.lower() == ".csv":
         return _from_table(path)
-    found = "a file, but no .csv" if os.path.exists(path) else "neither a known source nor a path"
+    found = "a file but not a .csv" if os.path.exists(path) else "neither a known source nor a path"
     raise DataError(
         f"data={data} is {found}",
-        hint=f"choose {' or '.join(SOURCES)}, the path of a folder with one folder of images per "
+        hint=f"use {' or '.join(SOURCES)}, the path of a folder with one subfolder of images per "
         f"emotion ({', '.join(EMOTIONS)}), or a .csv with the columns emotion, pixels and Usage",
     )
 
@@ -96,7 +96,7 @@ def _from_synthetic(seed: int) -> Faces:
 
 
 def _drawn(seed: int) -> dict[str, np.ndarray]:
-    _log.info("Drawing %d faces", _N_SYNTHETIC)
+    _log.info("Drawing %d synthetic faces", _N_SYNTHETIC)
     images, labels = synthetic.draw(_N_SYNTHETIC, seed)
     return {"images": images, "labels": labels}
 
@@ -152,8 +152,8 @@ def _fetch() -> Path:
         exceptions.UnauthenticatedError,
     ) as error:
         raise DataError(
-            f"FER2013 could not be fetched from {_KAGGLE_URL}: {error}",
-            hint="without network, put the files into kagglehub's cache (KAGGLEHUB_CACHE) or give "
-            "their folder with data=PATH; if Kaggle asks who you are, set KAGGLE_USERNAME and "
-            "KAGGLE_KEY; data=synthetic needs no download at all",
+            f"FER2013 could not be downloaded from {_KAGGLE_URL}: {error}",
+            hint="without a network, put the files into kagglehub's cache (KAGGLEHUB_CACHE) or "
+            "pass their folder with data=PATH; if Kaggle asks for credentials, set KAGGLE_USERNAME "
+            "and KAGGLE_KEY; data=synthetic needs no download",
         ) from error

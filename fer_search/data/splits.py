@@ -183,12 +183,12 @@ def _kind(faces: Faces) -> str:
     told = frozenset(np.unique(faces.splits).tolist())
     if told not in _KINDS:
         names = " and ".join(part for part in PARTS if part in told)
-        some = "only some of its images tell" if "" in told else "its images tell"
+        some = "only some of its images are" if "" in told else "its images are"
         raise DataError(
-            f"{faces.source_url}: {some} a part, {names}; "
-            "expected train, validation and test, or train and test, or none at all",
-            hint="without test, rename validation to test (validation is then taken from train); "
-            "put images that tell no part into the folder of one",
+            f"{faces.source_url}: {some} assigned to parts ({names}); "
+            "expected train, validation and test, or train and test, or none",
+            hint="if test is missing, rename validation to test (validation is then taken from "
+            "train); move images without a part into the folder of one",
         )
     return _KINDS[told]
 
@@ -210,7 +210,7 @@ def _check_complete(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> 
             raise DataError(
                 f"{faces.source_url}: no images of {', '.join(missing)} for {name}{limited}",
                 hint="every emotion needs images in training, validation and test, not counting "
-                f"repeats; a limit must be at least {len(EMOTIONS)}",
+                f"duplicates; a limit must be at least {len(EMOTIONS)}",
             )
 
 

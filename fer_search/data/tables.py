@@ -41,7 +41,7 @@ def content_key(file: Path) -> str:
             return hashlib.file_digest(opened, _digest).hexdigest()
     except OSError as error:
         raise DataError(
-            f"{file} cannot be opened: {error.strerror}", hint="check the path and its rights"
+            f"{file} cannot be opened: {error.strerror}", hint="check the path and its permissions"
         ) from error
 
 
@@ -79,7 +79,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     if missing:
         raise DataError(
             f"{file}: no images of {', '.join(missing)}",
-            hint="expected are rows of all seven emotions",
+            hint="expected rows of all seven emotions",
         )
     return {
         "images": np.stack(images),
@@ -101,16 +101,16 @@ def _rows(file: Path, opened: Iterable[str]) -> Iterator[tuple[int, list[str], l
         if not {"emotion", "pixels"} <= set(header):
             raise DataError(
                 f"{file}: the header is {', '.join(header)[:200] or 'missing'}; "
-                "expected are the columns emotion, pixels and, if known, Usage",
-                hint="the challenge's fer2013.csv or Kaggle's icml_face_data.csv are such tables",
+                "expected the columns emotion, pixels and, if known, Usage",
+                hint="use, for example, the challenge's fer2013.csv or Kaggle's icml_face_data.csv",
             )
         for row in reader:
             if row:
                 yield reader.line_num, header, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
-            f"{file}, after line {reader.line_num}: not a table of text: {error}",
-            hint="expected is a CSV file in UTF-8; a zip has to be unpacked first",
+            f"{file}, after line {reader.line_num}: not a text table: {error}",
+            hint="expected a CSV file in UTF-8; unpack a zip first",
         ) from error
 
 

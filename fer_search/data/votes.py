@@ -55,12 +55,12 @@ def agreement(votes: Mapping[str, _Votes], origins: np.ndarray, labels: np.ndarr
     """
     label_of = dict(zip(origins.tolist(), labels.tolist(), strict=True))
     known = [path for path in votes if path in label_of]
-    agreed = [EMOTION_NAMES.get(_first(votes[p])) == EMOTIONS[label_of[p]] for p in known]
+    agreed = [EMOTION_NAMES.get(_winner(votes[p])) == EMOTIONS[label_of[p]] for p in known]
     share = float(np.mean(agreed))
     if share < LEAST_AGREEMENT:
         _log.warning(
-            "what most taggers saw is the label of %.0f %% of the images only; FER+ and FER2013 "
-            "agree on far more. Are these the votes on other images?",
+            "the votes agree with the labels of only %.0f %% of the images; FER+ and FER2013 "
+            "agree on far more. Are these votes on other images?",
             100 * share,
         )
     return share
@@ -84,13 +84,13 @@ def read(file: Path, origins: np.ndarray) -> dict[str, _Votes]:
     if not np.isin(origins, list(votes)).any():
         example = origins[0] if len(origins) else "none"
         raise DataError(
-            f"votes={file}: no path in it is one of the data, e.g. {example}",
-            hint="expected are paths within the folder of the data, with forward slashes",
+            f"votes={file}: no path in it is a path of the data, such as {example}",
+            hint="expected paths relative to the data folder, with forward slashes",
         )
     return votes
 
 
-def _first(cast: _Votes) -> str:
+def _winner(cast: _Votes) -> str:
     return max(cast, key=lambda choice: cast[choice])
 
 
@@ -103,8 +103,8 @@ def _read(file: Path) -> dict[str, _Votes]:
             if not {"path", _NO_FACE} <= set(header):
                 raise DataError(
                     f"votes={file}: the header is {', '.join(header)[:200] or 'missing'}; "
-                    "expected are the columns path, NF, and one for every other choice",
-                    hint="FER+ has the votes; its rows must be given by path",
+                    "expected the columns path, NF, and one for every other choice",
+                    hint="use the votes of FER+, with a path in each row",
                 )
             for row in filter(None, reader):
                 if len(row) != len(header):
@@ -115,7 +115,7 @@ def _read(file: Path) -> dict[str, _Votes]:
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"votes={file}, line {reader.line_num}: {error}",
-            hint="expected is a path and a whole number of votes for each choice",
+            hint="expected a path and a whole number of votes for each choice",
         ) from error
     except OSError as error:
         raise DataError(

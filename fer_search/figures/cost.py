@@ -33,7 +33,7 @@ def best_over_time(studies: Mapping[str, Sequence[TrialSummary]], now: float) ->
         now: Time until which running trials count, in seconds since the epoch.
     """
     title = "Best so far" if len(studies) > 1 else "Best so far over time"
-    pauses = "time in which no trial ran is left out"
+    pauses = "without the time in which no trial ran"
     figure = style.new_figure(8, 3.8, title, pauses)
     panels = figure.subplots(1, min(len(studies), 2), sharey=True, squeeze=False)[0]
     curves = {name: np.array(best_so_far(each, now)) for name, each in studies.items()}
@@ -68,10 +68,10 @@ def epochs_by_trial(trials: Sequence[TrialSummary], most: int) -> Figure:
         most: Most epochs a trial may train.
     """
     spared = pruning(trials, most)
-    facts = f"{sum(trial.epochs for trial in trials):,} epochs in all"
+    facts = f"{sum(trial.epochs for trial in trials):,} epochs in total"
     if any(trial.state == "PRUNED" for trial in trials):
         facts += f"  ·  about {spared.saved:,} saved by pruning"
-    figure = style.new_figure(8, 3.4, "Epochs of every trial", facts)
+    figure = style.new_figure(8, 3.4, "Epochs per trial", facts)
     axes = figure.subplots()
     style.plain(axes, grid="y")
     for state, name in WORDS.items():
@@ -89,7 +89,7 @@ def epochs_by_trial(trials: Sequence[TrialSummary], most: int) -> Figure:
     style.count_below(axes, "trial", 0, max((trial.number for trial in trials), default=0))
     style.legend(axes, n_columns=6)
     if not trials:
-        style.note(axes, "no trial yet")
+        style.note(axes, "no trials yet")
     return figure
 
 

@@ -45,11 +45,11 @@ def parallel_coordinates(
     names = every[:MOST]
     first = ", most important first" if importances else ""
     shown = f"{len(names)} of {len(every)} parameters that differ{first}" if names else ""
-    figure = style.new_figure(8, 4.6, "Trials through their parameters", shown)
+    figure = style.new_figure(8, 4.6, "Parallel coordinates", shown)
     axes = figure.subplots()
     if not rising or not names:
         style.plain(axes, grid="y")
-        style.note(axes, "nothing differs between the completed trials" if rising else NOTHING)
+        style.note(axes, "no parameter differs between completed trials" if rising else NOTHING)
         return figure
     given: list[list[scales.Value | None]] = [
         *([trial.params.get(name) for trial in rising] for name in names),

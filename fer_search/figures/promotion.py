@@ -24,7 +24,7 @@ def confusion_matrices(evaluations: Mapping[str, Evaluation]) -> Figure:
     """
     n_images = style.counted(len(next(iter(evaluations.values())).labels), "test image")
     width = 0.8 + 5.2 * len(evaluations)
-    figure = style.new_figure(width, 5.6, "What is taken for what", n_images)
+    figure = style.new_figure(width, 5.6, "Confusion matrices", n_images)
     for axes, (name, evaluation) in zip(
         figure.subplots(1, len(evaluations), squeeze=False)[0], evaluations.items(), strict=True
     ):
@@ -54,7 +54,7 @@ def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
         evaluations: Evaluations by the name of the model, one to six.
     """
     figure = style.new_figure(
-        8, 4.6, "F1 on test", "points with 95 % intervals, by the bootstrap over images"
+        8, 4.6, "F1 on test", "points with 95 % intervals, bootstrapped over images"
     )
     axes = figure.subplots()
     style.plain(axes, grid="x")
@@ -98,7 +98,7 @@ def disagreements(images: np.ndarray, evaluations: Mapping[str, Evaluation]) -> 
         shown[winner] = (loser, alone[np.argsort(-sure, kind="stable")])
     facts = ", ".join(f"{len(alone):,} only by {winner}" for winner, (_, alone) in shown.items())
     figure = style.new_figure(
-        14, 4.6, "Where the models differ", f"recognised {facts}; the surest of each", pad=0.04
+        14, 4.6, "Where the models differ", f"recognised {facts}; most confident first", pad=0.04
     )
     halves: Any = figure.subfigures(2, 1)
     for half, (winner, (loser, alone)) in zip(halves, shown.items(), strict=True):

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 from fer_search.figures import scales, style
 from fer_search.trials import ENDED, WORDS, TrialSummary, best_of, differing
 
-NOTHING = "no completed trial yet"
+NOTHING = "no completed trials yet"
 
 _ROOM = 24
 """Letters of tick labels that fit below a slice."""
@@ -66,12 +66,12 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
         8,
         max(1.3 + 0.3 * len(ranked), 2.2),
         "Parameter importances",
-        "in what the best trials, pruned ones counted, differ from all; shares of 1",
+        "how much the best trials, pruned ones included, differ from all; shares of 1",
     )
     axes = figure.subplots()
     style.plain(axes, grid="x")
     if not ranked:
-        style.note(axes, "too few finished trials yet")
+        style.note(axes, "too few finished trials")
         return figure
     names, shares = zip(*ranked, strict=True)
     axes.barh([style.verbatim(name) for name in names], shares, color=style.BLUE, height=0.62)
@@ -105,7 +105,7 @@ def parameters(trials: Sequence[TrialSummary], names: Sequence[str] | None = Non
     grid = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     if not best or not names:
         style.plain(grid[0, 0], grid="y")
-        style.note(grid[0, 0], "nothing differs between the completed trials" if best else NOTHING)
+        style.note(grid[0, 0], "no parameter differs between completed trials" if best else NOTHING)
         return figure
     order = Normalize(complete[0].number, complete[-1].number)
     for axes, name in zip(grid.flat, names, strict=False):

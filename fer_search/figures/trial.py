@@ -107,7 +107,7 @@ def calibration(evaluation: Evaluation, title: str) -> Figure:
         label="model",
         clip_on=False,
     )
-    left.set_ylabel("share that is right", color=style.INK)
+    left.set_ylabel("accuracy", color=style.INK)
     left.set_ylim(0, 1)
     style.legend(left)
     style.plain(right, grid="y")
@@ -160,7 +160,7 @@ def learning_curves(epochs: Sequence[EpochMetrics], best_epoch: int | None) -> F
         if epochs:
             style.legend(axes)
         else:
-            style.note(axes, "no epoch yet")
+            style.note(axes, "no epochs yet")
     return figure
 
 
@@ -195,7 +195,7 @@ def augmentation(originals: np.ndarray, augmented: np.ndarray, labels: np.ndarra
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     columns = np.arange(n_images) * (width + _GAP) + (width - 1) / 2
     axes.set_xticks(columns, [EMOTIONS[label] for label in labels], fontsize=10, color=style.INK)
-    said = ("original", "as trained")[:n_rows]
+    said = ("original", "augmented")[:n_rows]
     rows = np.arange(len(said)) * (height + _GAP) + (height - 1) / 2
     axes.set_yticks(rows, said, rotation=90, va="center", fontsize=10, color=style.INK)
     axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)

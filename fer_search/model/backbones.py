@@ -93,8 +93,8 @@ class Backbone:
     def _pretrained(self, image_size: int) -> Any:
         if not self.application:
             raise WeightsError(
-                "there are no ImageNet weights of this backbone, it is trained from scratch",
-                hint="weights=none, or other backbones",
+                "this backbone has no ImageNet weights",
+                hint="use weights=none to train it from scratch, or other backbones",
             )
         try:
             return self.network(image_size, IMAGENET)
@@ -102,9 +102,9 @@ class Backbone:
             file = f"{self.application.lower()}.weights.h5"
             raise WeightsError(
                 f"no ImageNet weights of {self.application}: {_in_short(error)}",
-                hint="weights=none trains from scratch. Or, on a machine with a network, "
+                hint="use weights=none to train from scratch. Or, on a machine with a network, run "
                 f"keras.applications.{self.application}(include_top=False).save_weights('{file}'),"
-                f" and here weights={file}; or copy its ~/.keras/models to this machine",
+                f" and use weights={file} here; or copy its ~/.keras/models to this machine",
             ) from error
 
 
@@ -166,7 +166,7 @@ def check_weights(name: str, weights: str) -> None:
 
 def _load(model: Any, file: Path) -> None:
     if not file.is_file():
-        raise WeightsError(f"{file} is not a file", hint="weights=none trains from scratch")
+        raise WeightsError(f"{file} is not a file", hint="use weights=none to train from scratch")
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     try:
         with warnings.catch_warnings():
@@ -174,11 +174,11 @@ def _load(model: Any, file: Path) -> None:
             model.load_weights(file)
         missing = [weight.path for weight in model.weights if np.isnan(weight.numpy()).any()]
         if missing:
-            raise ValueError(f"it has nothing for {', '.join(missing)}")
+            raise ValueError(f"it has no weights for {', '.join(missing)}")
     except (OSError, KeyError, ValueError) as error:
         raise WeightsError(
             f"{file} does not fit {model.name}: {_in_short(error)}",
-            hint="expected what Model.save_weights('….weights.h5') wrote for this network built "
+            hint="expected a file that Model.save_weights('….weights.h5') wrote for this network "
             "with include_top=False",
         ) from error
 

@@ -127,11 +127,11 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s cannot be read (%s): training begins anew", self._file, error)
+            log.warning("%s cannot be read (%s): training starts over", self._file, error)
             return None
         shapes = [array.shape for array in network]
         if facts["about"] != self._about or shapes != [tuple(v.shape) for v in model.variables]:
-            log.warning("%s is of another training, which begins anew", self._file)
+            log.warning("%s is from another training: training starts over", self._file)
             return None
         if progress.parts < parts:
             return None
@@ -166,7 +166,7 @@ class Checkpoint:
             half.replace(self._file)
         except OSError as error:
             half.unlink(missing_ok=True)
-            log.warning("epoch %d has no checkpoint: %s", progress.epoch, error)
+            log.warning("no checkpoint of epoch %d: %s", progress.epoch, error)
         ended = time.monotonic()
         self._not_before = ended + (ended - began) / _MOST_TIME
 

@@ -97,7 +97,7 @@ def train_custom(
     seconds = time.perf_counter() - started
     if not listener.history:
         raise HyperModelError(
-            f"{name}: fit told of no epoch", hint="it must hand its callbacks to Model.fit"
+            f"{name}: fit reported no epoch", hint="it must pass its callbacks to Model.fit"
         )
     with memory_permitting(name):
         with dtype_policy("float32"):
@@ -127,7 +127,7 @@ def check_network(model: Any, name: str) -> None:
     """
     if not isinstance(model, keras.Model):
         raise HyperModelError(
-            f"{name}: build gave a {type(model).__name__}, expected a keras.Model"
+            f"{name}: build returned a {type(model).__name__}, expected a keras.Model"
         )
     if not model.compiled:
         raise HyperModelError(f"{name}: the model is not compiled", hint="compile it in build")
@@ -135,22 +135,22 @@ def check_network(model: Any, name: str) -> None:
     size = taken[1] if isinstance(taken, tuple) and len(taken) == 4 else None
     if taken != (None, size, size, 1) or given != (None, len(EMOTIONS)) or size is None:
         raise HyperModelError(
-            f"{name}: a model from {taken} to {given}, expected from (None, s, s, 1) to "
+            f"{name}: a model from {taken} to {given}, expected (None, s, s, 1) to "
             f"(None, {len(EMOTIONS)})",
             hint="images are grey and square (s as in image_sizes), and there are "
             f"{len(EMOTIONS)} emotions",
         )
     if strangers := custom_objects(model):
         raise HyperModelError(
-            f"{name}: the stored model would need code that is not Keras's: "
+            f"{name}: the stored model would need code from outside Keras: "
             f"{', '.join(sorted(strangers))}",
-            hint="build it of Keras's own layers, so that it can be loaded and served anywhere",
+            hint="use only Keras's own layers, so that it can be loaded and served anywhere",
         )
     images = np.random.default_rng(0).integers(0, 256, (_PROBE, size, size, 1)).astype(np.uint8)
     answers = np.asarray(model.predict_on_batch(images), np.float32)
     if answers.min() < 0 or not np.allclose(answers.sum(axis=1), 1, atol=0.05):
         raise HyperModelError(
-            f"{name}: the outputs are no probabilities", hint="end the model with a softmax"
+            f"{name}: the outputs are not probabilities", hint="end the model with a softmax"
         )
 
 

@@ -126,6 +126,6 @@ def check_finite(value: float, epoch: int) -> None:
     if not math.isfinite(value):
         raise TrialFailed(
             "not_finite",
-            f"epoch {epoch} gave {float(value)} where a number was expected",
-            hint="a smaller learning rate, or precision=float32",
+            f"epoch {epoch}: expected a finite number, got {float(value)}",
+            hint="try a smaller learning rate, or precision=float32",
         )

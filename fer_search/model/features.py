@@ -121,8 +121,8 @@ def _is_possible(config: TrialConfig) -> bool:
     repeats rare images within an epoch, each time with another augmentation.
     """
     few = config.unfreeze_depth <= DEEPEST and not runtime.is_jax_on_gpu()
-    anew = config.mixup or config.balanced_sampling
-    return few and not anew and config.batch_norm != "trainable"
+    varies = config.mixup or config.balanced_sampling
+    return few and not varies and config.batch_norm != "trainable"
 
 
 def _bytes_of(output: keras.KerasTensor, n: int) -> int:

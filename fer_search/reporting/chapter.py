@@ -93,7 +93,7 @@ def _drawn(findings: Findings) -> dict[str, Any]:
         figures |= {
             "confusion": trial_figures.confusion_matrix(seen, title),
             "f1": model_figures.f1_intervals({title: seen}),
-            "calibration": trial_figures.calibration(seen, "How sure, and how often right"),
+            "calibration": trial_figures.calibration(seen, "Confidence and accuracy"),
         }
     return figures
 

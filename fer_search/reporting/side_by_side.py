@@ -79,11 +79,11 @@ def _warnings(studies: Sequence[Findings]) -> Iterator[str]:
         yield f"The budget differs: {told}."
     if _differ(studies, lambda each: each.finished):
         told = _told(studies, lambda each: f"{each.finished:,}")
-        yield f"They have not come equally far; finished trials: {told}."
+        yield f"Their progress differs; finished trials: {told}."
     if _differ(studies, lambda each: each.facts["space"]):
         yield "They searched different spaces."
     if _differ([each for each in studies if each.device], lambda each: each.device):
-        told = _told(studies, lambda each: each.device or "not known")
+        told = _told(studies, lambda each: each.device or "unknown")
         yield f"They ran on different devices, so their times cannot be compared: {told}."
 
 
@@ -122,7 +122,7 @@ def _results(studies: Sequence[Findings]) -> Table:
         "failed": lambda each: f"{each.states['FAIL']:,}",
         "epochs": lambda each: f"{cost_of(each.trials, each.made).epochs:,}",
         "time in trials": lambda each: duration(cost_of(each.trials, each.made).seconds),
-        "times test was opened": lambda each: f"{len(each.openings):,}",
+        "test set openings": lambda each: f"{len(each.openings):,}",
     }
     return Table(
         head=("", *(each.name for each in studies)),
@@ -144,7 +144,7 @@ def _settings(studies: Sequence[Findings]) -> Table:
 def _gains(groups: Sequence[Sequence[Findings]]) -> Table:
     """Compare the highest macro-F1 with every other one tested on the same images."""
     return Table(
-        head=("on test", "gain in macro-F1", "at least", "beyond chance", "McNemar’s p"),
+        head=("on test", "gain in macro-F1", "at least", "significant", "McNemar’s p"),
         rows=[row for group in groups for row in _gains_in(group)],
     )
 

@@ -78,7 +78,7 @@ def left_out(findings: Findings) -> Table:
     if skipped["count"]:
         examples = (f"{each['origin']} ({each['reason']})" for each in skipped["examples"][:2])
         rows.append(("unreadable", ", ".join(examples), f"{skipped['count']:,}"))
-    return Table(head=("reason", "for example", "images"), rows=rows, texts=2)
+    return Table(head=("reason", "examples", "images"), rows=rows, texts=2)
 
 
 def top(findings: Findings) -> Table:
@@ -110,7 +110,7 @@ def scores(tested: Tested) -> Table:
         ends = tested.intervals if views == 1 else seen.intervals()
         rows.append(
             (
-                "as they are" if views == 1 else f"mean of {views} views",
+                "unchanged" if views == 1 else f"mean of {views} views",
                 score(seen.macro_f1),
                 interval(ends["macro_f1"]),
                 score(seen.accuracy),
@@ -170,7 +170,7 @@ def cost(findings: Findings) -> Table:
         for name, part in {**parts, "all": whole}.items()
         if part.trials or part is whole
     ]
-    head = ("trials that are", "trials", "epochs", "time", "per epoch", "of all")
+    head = ("state", "trials", "epochs", "time", "per epoch", "share")
     return Table(head=head, rows=rows, total=True)
 
 
@@ -216,9 +216,9 @@ def identity(findings: Findings) -> list[Fact]:
     facts = findings.facts
     identities = {
         "study": findings.name,
-        "begun": moment(findings.began),
+        "started": moment(findings.began),
         "MLflow run": findings.run_id,
-        "commit of the program": findings.commit or MISSING,
+        "commit": findings.commit or MISSING,
         "digest of training and validation": facts["train_digest"],
         "digest of test": facts["test_digest"],
         "digest of the search space": facts["space"],

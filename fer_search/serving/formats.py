@@ -34,8 +34,8 @@ def export(model: keras.Model, kind: str, file: Path) -> None:
     """
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
-            f"Keras runs on {keras.backend.backend()}; models are exported by TensorFlow",
-            hint="say it again with KERAS_BACKEND=tensorflow",
+            f"Keras runs on {keras.backend.backend()}, but only TensorFlow can export models",
+            hint="run it again with KERAS_BACKEND=tensorflow",
         )
     model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras cannot export an uncalled model
     kinds = {"onnx": "onnx", "tflite": "litert"}

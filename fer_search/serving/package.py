@@ -174,9 +174,7 @@ def load_predictor(uri: str) -> tuple[Any, str]:
             hint="promote one first (-e promote), or name another one with model=models:/NAME/N",
         ) from error
     if not hasattr(model, "predict_images"):
-        raise StoreError(
-            f"the model {uri} is a {type(model).__name__}, not one that a search stored"
-        )
+        raise StoreError(f"the model {uri} is a {type(model).__name__}, not one stored by a search")
     return model, str(loaded.metadata.run_id)
 
 

@@ -59,24 +59,24 @@ def find(search: SearchConfig) -> keras_tuner.HyperModel:
         if missing and f"{module_name}.".startswith(f"{missing}."):
             raise no_module(where, missing, Path(here)) from error
         raise HyperModelError(
-            f"hypermodel={where}: {module_name} cannot be imported: {_told(error)}"
+            f"hypermodel={where}: {module_name} cannot be imported: {_described(error)}"
         ) from error
     try:
         found = getattr(module, name)
     except AttributeError as error:
         raise HyperModelError(
             f"hypermodel={where}: {module_name} has no {name}",
-            hint="expected is a keras_tuner.HyperModel, or a function from hp to a model",
+            hint="expected a keras_tuner.HyperModel, or a function from hp to a model",
         ) from error
     if isinstance(found, type) and issubclass(found, keras_tuner.HyperModel):
-        found = _made(found, search)
+        found = _instantiated(found, search)
     if isinstance(found, keras_tuner.HyperModel):
         return found
     if callable(found):
         return _OfFunction(found)
     raise HyperModelError(
         f"hypermodel={where} is of type {type(found).__name__}",
-        hint="expected is a keras_tuner.HyperModel, or a function from hp to a model",
+        hint="expected a keras_tuner.HyperModel, or a function from hp to a model",
     )
 
 
@@ -102,7 +102,7 @@ def build(
             model.build((None, *_shape(search)))
     except (keras_tuner.errors.FailedTrialError, ValueError) as error:
         # Keras raises ValueError for sizes that do not fit; if it is a bug, the log says where.
-        _log.warning("%s did not build a model", search.hypermodel, exc_info=error)
+        _log.warning("%s failed to build a model", search.hypermodel, exc_info=error)
         raise TrialFailed("hypermodel", f"{search.hypermodel}: build: {error}") from error
     return model
 
@@ -144,12 +144,12 @@ def example(search: SearchConfig) -> Any:
         raise
     except Exception as error:
         raise HyperModelError(
-            f"hypermodel={search.hypermodel} cannot be built: {_told(error)}",
+            f"hypermodel={search.hypermodel} cannot be built: {_described(error)}",
             hint="it is called with KerasTuner's hp, which gives the default values first",
         ) from error
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """Say what custom code raised, and in which of its lines."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [each for each in frames if not Path(each.filename).is_relative_to(_PACKAGE)]
@@ -164,13 +164,15 @@ def _shape(search: SearchConfig) -> tuple[int, int, int]:
     return size, size, 1
 
 
-def _made(kind: type[keras_tuner.HyperModel], search: SearchConfig) -> keras_tuner.HyperModel:
+def _instantiated(
+    kind: type[keras_tuner.HyperModel], search: SearchConfig
+) -> keras_tuner.HyperModel:
     offered = {"input_shape": _shape(search), "classes": len(EMOTIONS)}
     taken = inspect.signature(kind).parameters
     try:
         return kind(**{name: value for name, value in offered.items() if name in taken})
     except TypeError as error:
         raise HyperModelError(
-            f"hypermodel={search.hypermodel} cannot be made: {error}",
+            f"hypermodel={search.hypermodel} cannot be instantiated: {error}",
             hint="name an instance in your module, or a function from hp to a model",
         ) from error

@@ -72,7 +72,7 @@ def _ask(trial: optuna.trial.BaseTrial, hp: kinds.HyperParameter) -> Any:
         return values[0] if len(values) == 1 else trial.suggest_categorical(hp.name, values)
     if isinstance(hp, (kinds.Int, kinds.Float)):
         return _ask_number(trial, hp)
-    raise TypeError(f"{hp.name}: no answer for a {type(hp).__name__}")
+    raise TypeError(f"{hp.name}: unsupported type {type(hp).__name__}")
 
 
 def _ask_number(trial: optuna.trial.BaseTrial, hp: Any) -> Any:

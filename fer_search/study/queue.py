@@ -99,7 +99,7 @@ class Queue:
             if trial is None:
                 continue
             if trial.memory_kills > MEMORY_KILLS:
-                trial.fail(TrialFailed("out_of_memory", "the kernel killed its worker, twice"))
+                trial.fail(TrialFailed("out_of_memory", "the kernel killed its worker twice"))
             elif trial.takeovers > self._settings().retries:
                 trial.fail(TrialFailed("killed", f"its worker died {trial.takeovers} times"))
             else:
@@ -171,7 +171,7 @@ class Queue:
             raise StudyStopped(
                 f"the last {FAILURES_IN_A_ROW} trials failed; the latest: "
                 f"{last[-1].user_attrs.get('failure.message', 'no reason recorded')}",
-                hint="mend the cause, then resume the study",
+                hint="fix the cause, then resume the study",
             )
 
 

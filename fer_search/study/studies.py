@@ -45,7 +45,7 @@ def open_storage(url: str) -> RDBStorage:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(
             f"storage={url} cannot be opened: {reason}",
-            hint="check that the folder or server exists and that you may write there",
+            hint="check that the folder or server exists and is writable",
         ) from error
 
 
@@ -62,7 +62,7 @@ def find_study(storage: RDBStorage, name: str) -> Study | None:
     record = study.user_attrs.get(RECORD)
     if record is None and study.get_trials(deepcopy=False):
         raise StoreError(
-            f"study={name} exists in this storage, but fer_search did not make it",
+            f"study={name} exists in this storage, but fer_search did not create it",
             hint="choose another name with study=…",
         )
     return Study(storage, study, record) if record else None
@@ -91,7 +91,7 @@ def existing_study(url: str, name: str) -> Study:
             f"there is no study {name!r} in {url}",
             hint=f"known there: {', '.join(known)}"
             if known
-            else "it holds none; start one with the command search, or name another storage=…",
+            else "it has no studies; start one with the search command, or set another storage=…",
         )
     return study
 
@@ -151,6 +151,6 @@ def _abandoned(storage: RDBStorage, name: str) -> optuna.Study:
 
 def _made_by_another(name: str) -> StoreError:
     return StoreError(
-        f"study={name} was made by another search a moment ago",
-        hint="run the same command again to go on with it, or name another study=…",
+        f"study={name} was just created by another search",
+        hint="run the same command again to resume it, or set another study=…",
     )

@@ -66,8 +66,8 @@ class Study:
         """
         if fingerprint(declare(self.search)) != self.facts["space"]:
             raise StoreError(
-                f"study={self.name} was made with another search space than this version declares",
-                hint="start a new study (another study=…), or use the version that made it",
+                f"study={self.name} was created with another search space than this version's",
+                hint="start a new study (another study=…), or use the version that created it",
             )
 
     def resume(self, search: SearchConfig) -> None:

@@ -78,8 +78,8 @@ def warm_points(earlier: Study, search: SearchConfig, test_digest: str) -> Point
     is_ours = search.hypermodel == NONE
     if not is_ours and earlier.facts["space"] != fingerprint(declare(search)):
         raise ConfigError(
-            f"warm_start={earlier.name} was made with another space than {search.hypermodel} "
-            "declares now",
+            f"warm_start={earlier.name} was created with another search space than "
+            f"{search.hypermodel} declares now",
             hint="name a study of this version of the HyperModel",
         )
     finished = [trial for trial in earlier.trials() if trial.state in ("COMPLETE", "PRUNED")]
@@ -100,10 +100,10 @@ def _other_test(earlier: Study, search: SearchConfig) -> ConfigError:
     before, now = earlier.search.to_params(), search.to_params()
     others = [f"{n}={before[n]}" for n in _OF_THE_DATA if before[n] != now[n]]
     return ConfigError(
-        f"warm_start={earlier.name} had other test images "
-        f"({', '.join(others) or 'the data have changed since'}), so it may have chosen its "
-        "parameters on what is test here",
-        hint=f"search with the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "
+        f"warm_start={earlier.name} used other test images "
+        f"({', '.join(others) or 'the data have changed since'}), so its parameters "
+        "may have been chosen on this study's test images",
+        hint=f"use the same {', '.join(_OF_THE_DATA)}; limit, image_sizes, epochs and "
         "backbones may differ",
     )
 

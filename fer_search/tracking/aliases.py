@@ -49,8 +49,8 @@ def set_champion(client: MlflowClient, name: str, version: str, beaten: str | No
     now = str(before.version) if before else ""
     if beaten is not None and now not in (beaten, version):
         raise StoreError(
-            f"the champion of {name!r} was {beaten or 'nobody'} and is version {now or 'none'} now",
-            hint="promote again, to be compared with that one",
+            f"the champion of {name!r} has changed from {beaten or 'none'} to {now or 'none'}",
+            hint="promote again to compare with the new one",
         )
     if before is None or str(before.version) != version:
         replaced = str(before.version) if before else ""
@@ -60,9 +60,9 @@ def set_champion(client: MlflowClient, name: str, version: str, beaten: str | No
             else:
                 client.delete_registered_model_alias(name, CHAMPION)
             raise StoreError(
-                f"version {version} of {name!r} is gone, or the command clean is deleting it",
-                hint="promote another version=…; if clean was stopped, run it again: it ends what "
-                "it began, or takes it back",
+                f"version {version} of {name!r} is gone, or is being deleted by clean",
+                hint="promote another version=…; if clean was stopped, run it again to "
+                "finish or undo the deletion",
             )
     repair(client, name)
 
@@ -77,8 +77,8 @@ def champions(client: MlflowClient, name: str) -> tuple[ModelVersion, ModelVersi
     before = _replaced(client, name, champion)
     if before is None:
         raise StoreError(
-            f"version {champion.version} of {name!r} is the first champion: there is none to go "
-            "back to",
+            f"version {champion.version} of {name!r} is the first champion: there is nothing to "
+            "roll back to",
             hint=f"promote another version=…, or delete the alias {CHAMPION!r} in the MLflow UI",
         )
     return champion, before

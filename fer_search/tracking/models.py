@@ -51,9 +51,9 @@ def inventory(client: MlflowClient, study: str | None = None) -> list[StoredMode
         known = sorted({model.tags["study"] for model in found if "study" in model.tags})
         if study not in known:
             raise StoreError(
-                f"study={study} has no stored models; studies that have: "
+                f"study={study} has no stored models; studies with models: "
                 f"{', '.join(known) or 'none'}",
-                hint="name one of these, or leave study out to see all",
+                hint="name one of these, or omit study to see all",
             )
         found = [model for model in found if model.tags.get("study") == study]
     runs = _trials_and_studies(client, experiments)
@@ -150,7 +150,7 @@ def _stored(
     elif not is_whole:
         held = "not stored completely: resume its study"
     elif not (size or held or begun):
-        held = "its files are not where they should be"
+        held = "its files are missing"
     return StoredModel(
         model_id=model.model_id,
         name=model.name,
@@ -181,9 +181,9 @@ def _size(repository: ArtifactRepository, folder: str | None = None) -> int:
 
 
 def _delete_files(client: MlflowClient, model: StoredModel) -> None:
-    hint = "let this process delete there, or delete them by other means, then run clean again"
+    hint = "grant permission to delete them, or delete them yourself, then run clean again"
     if model.model_id not in model.location:
-        raise StoreError(f"the files of {model.name} are in {model.location}, among others", hint)
+        raise StoreError(f"{model.location} holds more than the files of {model.name}", hint)
     repository = _repository(client, model.location)
     try:
         repository.delete_artifacts()
@@ -193,7 +193,7 @@ def _delete_files(client: MlflowClient, model: StoredModel) -> None:
             f"the files in {model.location} cannot be deleted: {error}", hint
         ) from error
     if left:
-        raise StoreError(f"MLflow deletes no files in {model.location}", hint)
+        raise StoreError(f"MLflow did not delete the files in {model.location}", hint)
 
 
 def _trials_and_studies(client: MlflowClient, experiments: list[str]) -> dict[str, Run]:

@@ -61,7 +61,7 @@ class _Monitor(SystemMetricsMonitor):
                     self.publish_metrics(self.aggregate_metrics())
             except Exception as error:
                 # No reason to end a trial or to stop monitoring it.
-                log.warning("system metrics are late: %s", error)
+                log.warning("system metrics are delayed: %s", error)
                 self._logging_step += 1
                 for part in self.monitors:
                     part.clear_metrics()

@@ -78,7 +78,7 @@ def patiently(
             since = since or time.monotonic()
             if not is_outage(error) or time.monotonic() - since > patience:
                 raise
-            log.warning("the store does not answer, trying again in %.0f s: %s", pause, error)
+            log.warning("the store does not answer, retrying in %.0f s: %s", pause, error)
             if stop.wait(pause):
                 raise
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -93,7 +93,7 @@ def attempt(call: Callable[[], object]) -> None:
     try:
         call()
     except Exception as error:
-        log.warning("left to the next start: %s", error)
+        log.warning("left for the next start: %s", error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

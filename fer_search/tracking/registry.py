@@ -45,7 +45,7 @@ def register(
     """
     try:
         client.create_registered_model(
-            name, description="Facial emotion recognition, searched by fer_search."
+            name, description="Facial emotion recognition, found by fer_search."
         )
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
@@ -77,8 +77,8 @@ def find(client: MlflowClient, name: str, version: str) -> ModelVersion:
             others = [m.name for m in client.search_registered_models() if m.name != name]
             names = ", ".join(others) or "none"
             raise StoreError(
-                f"there is no version of a registered model {name!r}; other models: {names}",
-                hint="run a search, which registers versions, or name another registered_model=…",
+                f"no registered model {name!r} with versions; other models: {names}",
+                hint="run a search, which registers versions, or choose another registered_model=…",
             )
         numbers = ", ".join(sorted((str(each.version) for each in known), key=int))
         wanted = f"version {version}" if version.isdigit() else f"alias {version!r}"

@@ -99,7 +99,7 @@ class StudyRun(LoggedRun):
         if not store.holds(client, run_id):
             raise StoreError(
                 f"study {study} belongs to run {run_id}, which is not in {client.tracking_uri}",
-                hint="set MLFLOW_TRACKING_URI to the store in which the study began",
+                hint="set MLFLOW_TRACKING_URI to the store that the study was started in",
             )
         return cls(client, client.get_run(run_id))
 

@@ -69,12 +69,12 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
     except MlflowException as error:
         if run_id is None:
             raise StoreError(
-                f"a run cannot be made in {client.tracking_uri}: {error.message.splitlines()[0]}",
+                f"cannot create a run in {client.tracking_uri}: {error.message.splitlines()[0]}",
                 hint="check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME",
             ) from error
         raise StoreError(
             f"run {run_id} is not in {client.tracking_uri}",
-            hint="give MLFLOW_TRACKING_URI as an absolute address, or leave it unset",
+            hint="set MLFLOW_TRACKING_URI to an absolute address, or unset it",
         ) from error
     _show_as_training(client, run.info.experiment_id)
     for key, value in parameters.items():

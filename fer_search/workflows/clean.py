@@ -48,7 +48,7 @@ def _show(verdicts: Sequence[Verdict]) -> None:
         title = f"Study {study}" if study else "Not made by a search"
         console.print(stored_models(title, list(group)), soft_wrap=False)
     going = [verdict.model for verdict in doomed(verdicts)]
-    say(f"{_sum(going)} of {_sum([verdict.model for verdict in verdicts])} can go.")
+    say(f"{_sum(going)} of {_sum([verdict.model for verdict in verdicts])} can be deleted.")
 
 
 def _say_what_next(
@@ -59,14 +59,14 @@ def _say_what_next(
     given = {name: value for name, value in asked.items() if value != default[name]}
     going = doomed(verdicts)
     if going:
-        say("Nothing was changed. To delete what goes:")
+        say("Nothing was deleted. To delete them:")
         say(f"  {invocation.command('clean', **given | {'apply': 'true'})}")
     if not config.versions:
         found = [verdict.model for verdict in verdicts]
         more = doomed(plan(found, config.model_copy(update={"versions": True})))
         registered = [verdict.model for verdict in more[len(going) :]]
         if registered:
-            say(f"{_sum(registered)} more, registered without an alias, can go with versions=true.")
+            say(f"{_sum(registered)} more, registered without an alias, need versions=true.")
 
 
 def _carry_out(
@@ -93,15 +93,15 @@ def _carry_out(
             needed = models.delete(client, model, versions=config.versions, why=verdict.why)
         except (StoreError, store.StoreException) as error:
             if not models.is_listed(client, model.model_id):
-                say(f"{name} has been deleted by somebody else meanwhile")
+                say(f"{name} was already deleted by someone else")
                 continue
             if not (deleted and isinstance(error, StoreError)):
                 raise
             failed.append(error)
-            say(f"{name} is left: {error.message}")
+            say(f"{name} was not deleted: {error.message}")
             continue
         if needed:
-            say(f"{name} stays after all: {needed}")
+            say(f"{name} is kept: {needed}")
             continue
         deleted.append(model)
         say(f"deleted {name}, {model.megabytes:.1f} MB")

@@ -47,7 +47,7 @@ class Contestant:
         kind, _, model_id = str(self.version.source).partition(":/")
         if kind != "models" or not model_id.startswith("m-"):
             raise StoreError(
-                f"{self} of {self.version.name!r} is {self.version.source}, which no search stored",
+                f"{self} of {self.version.name!r} is {self.version.source}, not from a search",
                 hint="promote a version that a search registered, with version=…",
             )
         return model_id
@@ -82,7 +82,7 @@ class Contestant:
         found = study_run_of(self.client, self.run_id)
         if found is None:
             raise StoreError(
-                f"the runs of {self}'s study are not in {self.client.tracking_uri} any more",
+                f"the runs of {self}'s study are no longer in {self.client.tracking_uri}",
                 hint="restore them in the MLflow UI, or promote a version of another study",
             )
         return found
@@ -113,8 +113,8 @@ class Contestant:
             known, now = self.origin.get(name), getattr(splits, name)
             if known != now:
                 raise StoreError(
-                    f"the {name} of {self} was {known}, that of {settings.get('data')} is {now}",
-                    hint="put back the data that the study was made with",
+                    f"{settings.get('data')} has changed: {name} is {now}, was {known} for {self}",
+                    hint="restore the data that the study was created with",
                 )
         return splits
 
@@ -134,8 +134,8 @@ def test_images(candidate: Contestant, champion: Contestant | None) -> tuple[Spl
         test = candidate.splits().test
     except InputError as error:
         raise PromotionRefused(
-            f"the test images of {candidate} cannot be had again: {error.message}",
-            hint=error.hint or "make the data of its study readable again",
+            f"the test images of {candidate} cannot be loaded again: {error.message}",
+            hint=error.hint or "make the data of its study available again",
         ) from error
     if champion is None:
         return test, []
@@ -145,8 +145,8 @@ def test_images(candidate: Contestant, champion: Contestant | None) -> tuple[Spl
         splits = champion.splits()
     except InputError as error:
         return test, [
-            f"it is not known whether the champion, {champion}, was trained on some of these "
-            f"images, which would favour it: {error.message}"
+            f"the champion, {champion}, may have been trained on some of these images, "
+            f"which would favour it: {error.message}"
         ]
     seen = np.concatenate([splits.train.images, splits.validation.images])
     same = duplicates.identities(np.concatenate([test.images, seen]))
@@ -156,11 +156,11 @@ def test_images(candidate: Contestant, champion: Contestant | None) -> tuple[Spl
             f"the champion, {champion}, was trained on {shared} of the {len(test)} test images "
             f"of {candidate}, so their scores cannot be compared",
             hint="promote a version whose study has the champion's data and split, or delete the "
-            "alias `champion` in the MLflow UI to begin anew",
+            "alias `champion` in the MLflow UI to start over",
         )
     return test, [
-        f"the champion, {champion}, is of study {champion.origin.get('study')}, which has other "
-        "test images than these"
+        f"the champion, {champion}, is from study {champion.origin.get('study')}, which has "
+        "different test images"
     ]
 
 
@@ -182,7 +182,7 @@ def measure(contestants: Sequence[Contestant], test: Split) -> list[Measured]:
         except (StoreError, store.StoreException, OSError, ValueError, TypeError) as error:
             raise PromotionRefused(
                 f"{contestant} cannot be evaluated: {error}",
-                hint="promote another version=…, or mend or delete this one",
+                hint="promote another version=…, or fix or delete this one",
             ) from error
         models.append(model)
         megabytes.append(size / 1e6)

@@ -28,10 +28,10 @@ def page(
     links = f"#/experiments/{experiment_id}/runs/{{run_id}}"
     ended = {state: sum(trial.state == state for trial in trials) for state in ENDED}
     counted = ", ".join(f"{number} {WORDS[state]}" for state, number in ended.items() if number)
-    paragraphs = [f"**Trials:** {counted or 'none has ended yet'}."]
+    paragraphs = [f"**Trials:** {counted or 'none has finished yet'}."]
     if best := best_of(trials):
         number = _link(best, links)
-        chosen = f"Validation chose trial {number} with macro-F1 {best.value:.4f}."
+        chosen = f"Best on validation: trial {number}, macro-F1 {best.value:.4f}."
         paragraphs += [f"{chosen} {score}".strip(), _table(trials, links)]
     paragraphs += [f"{what}:\n\n    {command}" for what, command in commands.items()]
     return "\n\n".join(paragraphs)

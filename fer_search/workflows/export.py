@@ -63,7 +63,7 @@ def export(config: ExportConfig) -> None:
     commands.record(client, "export", f"export {target.name}", {"model": config.model})
     say(f"{target} ({target.stat().st_size / 1e6:.1f} MB): {said}.")
     speeds = zip(timed, milliseconds, strict=True)
-    say("One face by itself: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in speeds))
+    say("One face at a time: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in speeds))
 
 
 def _converted(model: Any, kind: str, file: Path) -> formats.Run:
@@ -90,7 +90,7 @@ def _faces(client: store.Client, run_id: str) -> tuple[np.ndarray, str]:
             if study_run.tags.get("train_digest") == splits.train_digest:
                 images = splits.validation.images[:_FACES]
                 return images, f"validation images of study {settings['study']}"
-            say("The data of the model's study are others now.")
+            say("The data of the model's study has changed.")
     except InputError as error:
-        say(f"The images that the model was validated on cannot be had: {error.message}")
-    return draw(_FACES, seed=0)[0], "drawn faces"
+        say(f"The model's validation images cannot be loaded: {error.message}")
+    return draw(_FACES, seed=0)[0], "synthetic faces"

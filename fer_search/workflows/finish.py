@@ -46,10 +46,10 @@ def finish(study: Study, study_run: StudyRun, splits: Splits, *, timed_out: bool
     study_run.log_figures(_figures(study, trials))
     best = best_of(trials)
     if timed_out:
-        say(f"The time is up; trials: {_counted(trials) or 'none has ended'}.")
+        say(f"Time is up; trials: {_counted(trials) or 'none has finished'}.")
     if best is None:
         raise StudyStopped(
-            f"no trial was completed ({_counted(trials) or 'none has ended'})",
+            f"no trial was completed ({_counted(trials) or 'none has finished'})",
             hint="resume with a larger timeout=…"
             if timed_out
             else "resume with more trials=…, or start a study with pruner=none",
@@ -110,8 +110,8 @@ def _delivered(study_run: StudyRun, best: TrialSummary, seconds: float) -> str:
         if time.monotonic() - began > seconds:
             raise StudyStopped(
                 f"trial {best.number}, the best, is complete, but its model is not stored yet",
-                hint="another worker may be uploading it; or it was killed before it did: then "
-                "start a worker on that machine again, which delivers it, and resume the study",
+                hint="another worker may be uploading it; if that worker was killed, start one on "
+                "its machine again to deliver the model, then resume the study",
             )
         time.sleep(1)
     return model_id
@@ -134,7 +134,7 @@ def _score_once(
     if study_run.tags.get("best_trial") == str(best.number):
         return
     openings = study_run.open_test(best.number, "chosen by validation")
-    say(f"Opening test for trial {best.number}: {len(splits.test)} images …")
+    say(f"Testing trial {best.number} on {len(splits.test)} test images …")
     model, _ = load_keras(study_run.client, model_id)
     evaluation = evaluate(model, splits.test.images, splits.test.labels)
     views = evaluate_views(model, splits.test.images, evaluation, study.search.views)
@@ -176,5 +176,5 @@ def _score(study_run: StudyRun, best: TrialSummary) -> str:
     return (
         f"Test score of trial {best.number}: accuracy {data.metrics['test_accuracy']:.4f}, "
         f"macro-F1 {data.metrics['test_macro_f1']:.4f} "
-        f"(test was opened {openings} time{'s' * (openings > 1)} in this study)"
+        f"(test set opened {openings} time{'s' * (openings > 1)} in this study)"
     )

@@ -44,7 +44,7 @@ def gather(study: Study, study_run: StudyRun) -> Findings:
         metrics=study_run.completed(),
         curves=_curves(study_run, best_of(trials)),
         data=study_run.read_json("data.json") or {},
-        environment=study_run.read_json("environment.json") or _little(tags),
+        environment=study_run.read_json("environment.json") or _tagged_environment(tags),
         openings=study_run.openings(),
         tested=_tested(study_run, tags),
         splits=splits,
@@ -58,10 +58,10 @@ def _curves(study_run: StudyRun, best: TrialSummary | None) -> list[EpochMetrics
     return study_run.existing(best.run_id).epochs()
 
 
-def _little(tags: Mapping[str, str]) -> dict[str, Any]:
+def _tagged_environment(tags: Mapping[str, str]) -> dict[str, Any]:
     """Collect what the tags tell of a run without an `environment.json`."""
-    little = {name: tags[name] for name in _MACHINE if name in tags}
-    return little | ({"commit": tags[_COMMIT]} if _COMMIT in tags else {})
+    known = {name: tags[name] for name in _MACHINE if name in tags}
+    return known | ({"commit": tags[_COMMIT]} if _COMMIT in tags else {})
 
 
 def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
@@ -79,12 +79,12 @@ def _tested(study_run: StudyRun, tags: Mapping[str, str]) -> Tested | None:
 
 def _splits(study: Study) -> tuple[Splits | None, str]:
     """Get the images of a study, or the reason why they cannot be shown."""
-    log.info("Looking for the images of study %s", study.name)
+    log.info("Loading the images of study %s", study.name)
     try:
         splits = prepare(study.search)
     except InputError as error:
         return None, error.message
     same = [study.facts[name] == getattr(splits, name) for name in ("train_digest", "test_digest")]
     if not all(same):
-        return None, f"{study.search.data} holds other images now than the study was made on"
+        return None, f"{study.search.data} has changed since the study was created"
     return splits, ""

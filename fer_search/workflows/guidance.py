@@ -36,17 +36,17 @@ def beginning(
         like = difflib.get_close_matches(asked.study, known, n=3)
         if not like:
             return f"{name} is new"
-        meant = f"if {'that' if len(like) == 1 else 'one of them'} was meant, press Ctrl-C"
+        meant = f"if you meant {'that' if len(like) == 1 else 'one of them'}, press Ctrl-C"
         return f"{name} is new (there is {', '.join(like)}: {meant} and give study={like[0]})"
     done, default = n_finished(found.trials()), _DEFAULT_TRIALS
-    own = "Its own settings hold unless others are asked for"
+    own = "Its stored settings apply unless overridden"
     if asked.trials == default != settings.trials:
-        own += f" (trials={default}, the default, asks for nothing else)"
+        own += f" (trials={default}, the default, overrides nothing)"
     if 0 < settings.timeout <= (used := found.facts["seconds_used"]):
-        own += f". But {used:.0f} s of timeout={settings.timeout:g} are used: ask for more"
+        own += f". But timeout={settings.timeout:g} is used up ({used:.0f} s): set a larger one"
     if done < settings.trials:
-        return f"{name} goes on: {done} of {settings.trials} trials are finished. {own}."
-    return f"{name} is complete: {done} trials are finished, {settings.trials} were wanted. {own}."
+        return f"{name} is resumed: {done} of {settings.trials} trials are finished. {own}."
+    return f"{name} is complete: {done} trials are finished, {settings.trials} requested. {own}."
 
 
 def resume_command(study: Study, asked: SearchConfig, invocation: Invocation) -> str:
@@ -82,9 +82,10 @@ def what_next(
     if version:
         name = study.search.registered_model
         promote = invocation.command("promote", registered_model=name, version=version)
-        commands["Put it into use"] = promote
+        commands["Promote the model"] = promote
     more = as_much_again(study, timed_out=timed_out)
-    commands["Search on"] = invocation.command("search", **address, **_where(study.search), **more)
+    extend = invocation.command("search", **address, **_where(study.search), **more)
+    commands["Extend the search"] = extend
     return commands
 
 

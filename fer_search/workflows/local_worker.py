@@ -42,7 +42,7 @@ class LocalWorker:
     def printed(self) -> str:
         """See `worker_pool.Worker`."""
         text = self._log.read_bytes()[self._log_from :].decode(errors="replace")
-        return f"{text}\n(all that it printed is in {self._log})" if "Traceback" in text else text
+        return f"{text}\n(full output: {self._log})" if "Traceback" in text else text
 
     def ask_to_stop(self) -> None:
         """See `worker_pool.Worker`."""

@@ -58,8 +58,8 @@ def predict(config: PredictionConfig) -> None:
     is_table = target.suffix.lower() in (".csv", ".json")
     if not is_table and target.suffix and not target.is_dir():
         raise DataError(
-            f"output={target} is neither .csv nor .json, nor a folder that is there",
-            hint="expected e.g. output=faces.csv, or the name of a folder, without a dot",
+            f"output={target} is neither .csv nor .json, nor an existing folder",
+            hint="use e.g. output=faces.csv, or the name of a folder, without a dot",
         )
     table = target if is_table else target / "predictions.csv"
     drawn = {} if is_table else {p: target / name for p, name in _names(paths, source).items()}
@@ -151,7 +151,7 @@ def _check_no_overwriting(read: set[Path], written: set[Path]) -> None:
     both = {path.absolute() for path in read} & {path.absolute() for path in written}
     if both:
         raise DataError(
-            f"{min(both)} is read, and would be overwritten", hint="name another output=…"
+            f"{min(both)} is an input and would be overwritten", hint="choose another output=…"
         )
 
 

@@ -50,14 +50,14 @@ def promote(config: PromotionConfig) -> None:
     with _run(client, config, f"promote {name} {candidate}") as run:
         if champion and champion.version.version == candidate.version.version:
             run.set_tags({"decision": UNCHANGED})
-            say(f"{name} {candidate} is the champion already: models:/{name}@{CHAMPION}")
+            say(f"{name} {candidate} is already the champion: models:/{name}@{CHAMPION}")
             return
         decision = _contest(run, config, candidate, champion)
         if not decision.promoted:
             raise PromotionRefused(
-                f"{name} {candidate} does not become the champion:\n"
+                f"{name} {candidate} was not promoted:\n"
                 + "\n".join(f"  {reason}" for reason in decision.reasons),
-                hint="search on, or ask for less with min_gain=…, max_f1_drop=…, confidence=…",
+                hint="extend the search, or relax min_gain=…, max_f1_drop=…, confidence=…",
             )
         if config.dry_run:
             run.set_tags({"decision": WOULD})
@@ -74,7 +74,7 @@ def promote(config: PromotionConfig) -> None:
     if address != PredictionConfig.model_fields["model"].default:
         say(f"For predict and export: model={address}")
     if champion:
-        say(f"The one before, {champion}, is models:/{name}@{PREVIOUS} now.")
+        say(f"The previous one, {champion}, is now models:/{name}@{PREVIOUS}.")
 
 
 def _contest(
@@ -179,7 +179,7 @@ def _describe(
 ) -> None:
     """Record on the version why it may be the champion."""
     when, origin = _now(), candidate.origin
-    against = f" against {champion}" if champion else ", as the first one"
+    against = f" against {champion}" if champion else ", as the first champion"
     text = (
         f"Trial {origin['trial_number']} of study {origin['study']} passed the gate on {when}"
         f"{against}: " + "; ".join(decision.reasons) + f". Evidence: run {run.run_id}."
@@ -205,7 +205,7 @@ def _roll_back(client: store.Client, config: PromotionConfig) -> None:
         tags = {"promotion.rolled_back_at": _now(), "promotion.rolled_back_run": run.run_id}
         registry.tag(client, name, champion.version, tags)
     say(f"{name} version {before.version} is the champion again: models:/{name}@{CHAMPION}")
-    say(f"Version {champion.version} is not in use any more.")
+    say(f"Version {champion.version} is no longer in use.")
 
 
 @contextlib.contextmanager

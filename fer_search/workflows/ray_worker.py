@@ -60,7 +60,7 @@ class Cluster:
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"ray_address={address}: {_first_sentence(error)}",
-                hint="start a cluster (`ray start --head`), or name the address of a running one",
+                hint="start a cluster (`ray start --head`), or give the address of a running one",
             ) from error
         stop_on_signals()  # Ray has installed its own handlers instead
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -38,7 +38,7 @@ def report(config: ReportConfig) -> None:
     of_studies = {"fer.study_run": ",".join(run.run_id for run in runs)}
     commands.record(client, "report", f"report {', '.join(config.study)}", of_studies)
     where = ", ".join(f"run {run.run_id}" for run in runs)
-    say(f"Report: {output} ({len(html) / 1e6:.1f} MB), also {name} of {where}")
+    say(f"Report: {output} ({len(html) / 1e6:.1f} MB), also {name} in {where}")
 
 
 def _writable(name: str) -> Path:
@@ -46,14 +46,13 @@ def _writable(name: str) -> Path:
     try:
         output = Path(name).expanduser().resolve()
         if output.exists() and not output.is_file():
-            raise OSError("it is no file")
+            raise OSError("it is not a file")
         with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}"):
             return output
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise ConfigError(
             f"output={name} cannot be written: {getattr(error, 'strerror', None) or error}",
-            hint="name a file in a folder that exists and that you may write to, "
-            "e.g. output=report.html",
+            hint="name a file in an existing, writable folder, e.g. output=report.html",
         ) from error
 
 

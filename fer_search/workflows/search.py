@@ -144,7 +144,7 @@ def _resume(
     """Resume a study with these settings, and tag the run that `mlflow run` opened for this."""
     before = study_run.tags.get("backend", device.backend)
     if before != device.backend and n_finished(study.trials()) < settings.trials:
-        say(f"It trained with {before} until now, and goes on with {device.backend}.")
+        say(f"It trained with {before} so far and continues with {device.backend}.")
     patiently(lambda: study.resume(settings))
     client = study_run.client
     if store.has_run_to_adopt():
@@ -189,7 +189,7 @@ def _resumable(study: Study, study_run: StudyRun, resume: str) -> Iterator[None]
     """Whatever happens, leave no dead trial RUNNING, and say how to resume."""
 
     def describe() -> None:
-        commands = {"Go on after a stop": resume}
+        commands = {"Resume after a stop": resume}
         study_run.describe(page(study.trials(), study_run.experiment_id, commands))
 
     try:
@@ -198,7 +198,7 @@ def _resumable(study: Study, study_run: StudyRun, resume: str) -> Iterator[None]
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(OSError):  # the terminal may be gone
-                say(f"What is done is kept. To go on:\n  {resume}")
+                say(f"Finished work is kept. To resume:\n  {resume}")
         attempt(lambda: repair(study, study_run))
         attempt(describe)
         raise

@@ -72,7 +72,7 @@ def work(config: WorkerConfig) -> None:
     tags = {"fer.study_run": study_run.run_id}
     patiently(lambda: commands.record(client, "worker", f"worker of {study.name}", tags))
     patiently(lambda: deliver_left(study, study_run))
-    say(f"Working at study {study.name}, of {search.trials} trials")
+    say(f"Working on study {study.name} of {search.trials} trials")
     after_first = None
     with DeliveryThread(study, study_run, spool.folder_of(study_run.run_id)) as delivery:
         while (trial := patiently(study.take)) is not None:
@@ -86,7 +86,7 @@ def work(config: WorkerConfig) -> None:
             after_first = after_first or _memory()
             if _memory() - after_first > GROWTH_BYTES:
                 delivery.wait()
-                log.info("memory has grown by %.1f GiB: a fresh process", GROWTH_BYTES / 2**30)
+                log.info("memory has grown by %.1f GiB: restarting", GROWTH_BYTES / 2**30)
                 processes.restart()
     why = "is out of time" if study.is_late() else "needs no more trials"
     say(f"Study {study.name} {why}")
@@ -107,9 +107,9 @@ def check_data(study: Study, splits: Splits) -> None:
     for name in ("train_digest", "test_digest"):
         if study.facts[name] != getattr(splits, name):
             raise DataError(
-                f"study {study.name} was made on other data: {name} is "
+                f"study {study.name} was created with other data: {name} is "
                 f"{getattr(splits, name)}, expected {study.facts[name]}",
-                hint="restore the data as they were, or start a new study on these",
+                hint="restore the original data, or start a new study",
             )
 
 
@@ -127,7 +127,7 @@ def run_trial(trial: Trial, splits: Splits, study: Study, study_run: StudyRun) -
         with spool.lock_of(folder, trial.number):
             finished = patiently(lambda: end(study_run))
     except LeaseLost:
-        log.warning("trial %d: this process was silent too long, another has it", trial.number)
+        log.warning("trial %d: this process was silent too long, another took it", trial.number)
         return None
     except BaseException:  # a stop or a bug: the trial goes back into the queue
         if trial.give_back() and run:
@@ -163,7 +163,7 @@ def _trained(
             if planned.checkpoint is None and epoch.epoch == 1:  # a `fit` may have asked for more
                 outbox.put(functools.partial(run.log_params, dict(planned.params)))
             elif planned.checkpoint and planned.checkpoint.epoch_read == epoch.epoch:
-                log.info("trial %d goes on after epoch %d", trial.number, epoch.epoch)
+                log.info("trial %d resumed after epoch %d", trial.number, epoch.epoch)
                 outbox.put(functools.partial(run.set_tags, {RESUMED_TAG: epoch.epoch}))
             outbox.put(epoch)
             heard.append(epoch)
@@ -207,7 +207,7 @@ def _within_memory(train: Callable[..., Any], trial: Trial, planned: Plan, run: 
         except TrialFailed as failure:
             if failure.kind != "out_of_memory":
                 raise
-            log.warning("%s; once more, with half a batch at a time", failure.message)
+            log.warning("%s; retrying with half a batch at a time", failure.message)
     patiently(lambda: run.set_tags({HALVED_TAG: "true"}))
     return train(parts=2)
 

@@ -18,7 +18,7 @@ DEATHS_IN_A_ROW = 5
 """Number of killed workers, with no trial finished in between, that stops the search."""
 POLL_SECONDS = 1.0
 _REFUSED = 2
-_SILENT = "it could not say why, perhaps because its disk is full; what is done is kept"
+_SILENT = "no reason given, perhaps because its disk is full; finished work is kept"
 
 
 class Worker(Protocol):
@@ -91,7 +91,7 @@ class WorkerPool:
                     raise StudyStopped(
                         f"{deaths} workers in a row were killed before any trial finished"
                         f"{_last_line(worker.printed())}",
-                        hint="often too little memory: try fewer workers, or smaller image_sizes",
+                        hint="often out of memory: try fewer workers, or smaller image_sizes",
                     )
                 self._workers[place] = self._start(place)
 

@@ -1,4 +1,4 @@
-"""Chaos: a search on drawn faces is injured again and again, resumed, and audited at the end.
+"""Chaos: a search on synthetic faces is injured again and again, resumed, and audited at the end.
 
     make chaos MINUTES=10 SEED=1 OUT=DIR
 

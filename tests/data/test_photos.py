@@ -27,8 +27,8 @@ def test_a_csv_lists_paths_in_its_order_from_its_own_folder(tmp_path):
     ("name", "text", "said"),
     [
         ("none.jpg", None, "no such file"),
-        ("list.csv", "file\na.png\n", "no column 'path', but file"),
-        ("list.csv", "", "but nothing"),
+        ("list.csv", "file\na.png\n", "no column 'path'; found file"),
+        ("list.csv", "", "found nothing"),
         ("list.csv", "path\n", "no rows"),
         ("list.csv", b"path\n\xff\xfe\x00", "cannot be read"),
     ],
@@ -41,5 +41,5 @@ def test_what_lists_nothing_is_refused(tmp_path, name, text, said):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no images"):
         listed(tmp_path)

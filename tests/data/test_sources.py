@@ -113,7 +113,7 @@ def test_an_unreachable_kaggle_names_the_reason_and_what_else_can_be_done(
     ("data", "said"),
     [
         pytest.param("fer2014", "neither a known source nor a path", id="unknown"),
-        pytest.param("{tmp}/faces.txt", "is a file, but no .csv", id="file"),
+        pytest.param("{tmp}/faces.txt", "is a file but not a .csv", id="file"),
         pytest.param("{tmp}/empty", "no emotion at all", id="empty_folder"),
     ],
 )

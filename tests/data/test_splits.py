@@ -227,7 +227,7 @@ def test_the_report_is_json_and_its_summary_one_line() -> None:
     [
         pytest.param(unlike(("train", "validation")), "train and validation", id="no_test"),
         pytest.param(unlike(("validation", "test")), "validation and test", id="no_train"),
-        pytest.param(unlike(("test",)), "tell a part, test", id="only_test"),
+        pytest.param(unlike(("test",)), r"assigned to parts \(test\)", id="only_test"),
         pytest.param(unlike(("train", "test", "")), "only some", id="some_tell_none"),
         pytest.param(
             [row for row in unlike(OFFICIAL) if row[1:] != (1, "validation")],

@@ -94,7 +94,7 @@ def test_of_many_malformed_rows_the_first_are_told_and_all_counted(tmp_path: Pat
         pytest.param(b"", "the header is missing", id="empty"),
         pytest.param(b"a,b\n1,2\n", "the header is a, b", id="header"),
         pytest.param(b"emotion,pixels\n", "no images of angry", id="no_rows"),
-        pytest.param(b"PK\x03\x04\xff\xfe", "not a table of text", id="zip"),
+        pytest.param(b"PK\x03\x04\xff\xfe", "not a text table", id="zip"),
     ],
 )
 def test_what_is_no_such_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -46,17 +46,17 @@ def test_votes_on_other_images_are_noticed(
     )
     votes = read(file, origins)
     assert agreement(votes, origins, np.full(5, label)) == share
-    warned = "label of 25 % of the images only" in caplog.text
+    warned = "labels of only 25 % of the images" in caplog.text
     assert warned == (share < 0.5)
 
 
 @pytest.mark.parametrize(
     ("row", "header", "said"),
     [
-        ("a.jpg,1,2,3,4", "path,neutral", "expected are the columns path, NF"),
+        ("a.jpg,1,2,3,4", "path,neutral", "expected the columns path, NF"),
         ("a.jpg,1,2,3", HEADER, "line 2: 4 cells, expected 5"),
         ("a.jpg,1,2,3,many", HEADER, "line 2: invalid literal for int"),
-        ("elsewhere.jpg,1,2,3,4", HEADER, "no path in it is one of the data, e.g. a.jpg"),
+        ("elsewhere.jpg,1,2,3,4", HEADER, "no path in it is a path of the data, such as a.jpg"),
     ],
     ids=["header", "cut", "word", "elsewhere"],
 )

@@ -78,7 +78,7 @@ def test_no_weights_always_fit():
 
 
 def test_tiny_has_no_imagenet_weights_and_says_so():
-    with pytest.raises(WeightsError, match=r"weights=imagenet for tiny: there are no ImageNet"):
+    with pytest.raises(WeightsError, match=r"weights=imagenet for tiny: this backbone has no"):
         check_weights("tiny", "imagenet")
 
 

@@ -188,14 +188,14 @@ def test_a_loss_that_is_not_finite_loses_the_trial(splits):
 
 
 def test_a_fit_that_keeps_its_callbacks_to_itself_is_refused(splits):
-    with pytest.raises(HyperModelError, match="told of no epoch"):
+    with pytest.raises(HyperModelError, match="fit reported no epoch"):
         train(splits, fit=lambda model, callbacks, **settings: model.fit(**settings))
 
 
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        pytest.param(lambda: "a model", "build gave a str", id="no_model"),
+        pytest.param(lambda: "a model", "build returned a str", id="no_model"),
         pytest.param(lambda: tutorial(channels=3), r"from \(None, 48, 48, 3\)", id="colour"),
         pytest.param(lambda: tutorial(units=8), r"to \(None, 8\)", id="eight"),
         pytest.param(lambda: tutorial(activation=None), "softmax", id="logits"),
@@ -250,7 +250,7 @@ class Subclass(keras.Model):
 def test_code_that_is_not_kerass_is_found_and_refused(extra, name):
     model = tutorial(extra=[extra()])
     assert custom_objects(model) == {name}
-    with pytest.raises(HyperModelError, match=f"code that is not Keras's: {name}"):
+    with pytest.raises(HyperModelError, match=f"code from outside Keras: {name}"):
         check_network(model, "m:M")
 
 

@@ -9,13 +9,14 @@ from pages import Page
 from fer_search.reporting.page import render
 
 SECTIONS = (
-    "What was asked", "Data", "The best trials", "How the search went", "What mattered", "On test",
-    "Surest mistakes", "Cost", "Failures", "Openings of test", "Environment", "To reproduce",
+    "Settings", "Data", "Best trials", "Search progress", "Parameter importance", "Test results",
+    "Most confident mistakes", "Cost", "Failures", "Test set openings", "Environment",
+    "To reproduce",
 )  # fmt: skip
 FIGURES = (
-    "Search history", "Best so far over time", "Trials over their epochs", "Epochs of every trial",
-    "Parameter importances", "Trials through their parameters", "Parameters and objective",
-    "Learning curves", "F1 on test", "Trial 1 on test", "How sure, and how often right",
+    "Search history", "Best so far over time", "Trials over their epochs", "Epochs per trial",
+    "Parameter importances", "Parallel coordinates", "Parameters and objective",
+    "Learning curves", "F1 on test", "Trial 1 on test", "Confidence and accuracy",
 )  # fmt: skip
 
 
@@ -39,16 +40,16 @@ def test_everything_known_is_shown(page, whole):
         f"recognises {100 * seen.accuracy:.1f} % of 42 test images",
         "finished trials 3 1 pruned; 1 failed",
         "time at work 1.1 h 10 epochs",
-        "A miniature network on drawn faces: all 3 trials finished.",
+        "A miniature network on synthetic faces: all 3 trials finished.",
         "1 pruned trial trained 3 epochs. At 2 epochs each",
-        "were looked at once",
+        "was opened once",
         "2026-11-22 21:11:36 UTC 1 chosen by validation",
         "an engine",
         "at commit c0ffee:",
         "mlflow run . -P trials=3 -P data=synthetic -P backbones=tiny",
     ):
         assert said in page.text, said
-    assert "not at hand" not in page.text
+    assert "not available" not in page.text
 
 
 def test_it_needs_no_network_no_script_and_no_other_file(page, html):
@@ -82,24 +83,25 @@ def test_other_peoples_text_stays_text(whole, splits):
     assert page.text.count(HOSTILE) == 3
     assert "<img src=x onerror=alert(" in page.text
     assert not any(alt.startswith("Training images") for alt in page.alts)
-    assert "Trial 1, chosen before, recognises" in page.text
-    assert "validation has come to prefer another trial" in page.text
+    assert "Trial 1, chosen earlier, recognises" in page.text
+    assert "Another trial is now better on validation" in page.text
 
 
 def test_a_test_that_was_opened_is_never_called_unopened(whole):
     killed_while_testing = dataclasses.replace(whole, tested=None)
     text = Page(render([killed_while_testing])).text
-    assert "Test was opened for it, but the study run keeps no answers." in text
-    assert "Test was opened, as told below" in text
-    assert not any(said in text for said in ("not been opened", "not opened yet", "before test is"))
-    assert "that were kept" not in text
+    assert "The test set was opened for it, but the study run has no predictions." in text
+    assert "The test set was opened (see below)" in text
+    unopened = ("not been opened", "not opened yet", "before the test set is")
+    assert not any(said in text for said in unopened)
+    assert "stored predictions" not in text
     since_promoted = dataclasses.replace(
         whole,
         trials=[*whole.trials, trial(4, "COMPLETE", 0.9)],
         openings=[*whole.openings, {"trial": 4, "at": "now", "why": "promotion of version 4"}],
     )
     text = Page(render([since_promoted])).text
-    assert "prefer another trial, whose answers on test the study run does not keep." in text
+    assert "better on validation, but the study run has no test predictions of it." in text
 
 
 def test_the_command_names_the_backend_if_it_is_not_the_default(whole):
@@ -125,12 +127,12 @@ def test_studies_side_by_side_have_a_chapter_each_and_missing_pieces_are_said(wh
     assert "The budget differs" in first
     for said in (
         "0 of 50 trials finished, 1 still running. No trial is complete",
-        "keeps no data.json",
-        "The images are not at hand: they are elsewhere.",
-        "Test has not been opened in this study",
+        "has no data.json",
+        "The images are not available: they are elsewhere.",
+        "The test set has not been opened in this study",
         "No trial failed.",
-        "Openings of test Never.",
-        "does not say on what it ran",
+        "Test set openings Never.",
+        "does not record its environment",
         "In a checkout of fer_search:",
     ):
         assert said in second, said

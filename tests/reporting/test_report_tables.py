@@ -94,6 +94,4 @@ def test_failures_are_grouped_by_their_reason_and_long_ones_cut(whole):
 def test_the_environment_is_told_flat_and_the_commit_among_the_identities(whole):
     facts = [(fact.name, fact.value) for fact in tables.environment(whole)]
     assert facts == [("device", "an engine"), ("keras", "1.2")]
-    assert ("commit of the program", "c0ffee") in [
-        (fact.name, fact.value) for fact in tables.identity(whole)
-    ]
+    assert ("commit", "c0ffee") in [(fact.name, fact.value) for fact in tables.identity(whole)]

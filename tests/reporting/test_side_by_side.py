@@ -43,7 +43,7 @@ def test_the_same_model_is_not_ahead_of_itself(whole):
         ),
         pytest.param(
             {"trials": []},
-            "They have not come equally far; finished trials: 3 (whole), 0 (other).",
+            "Their progress differs; finished trials: 3 (whole), 0 (other).",
             id="progress",
         ),
         pytest.param({"facts": {"space": "0"}}, "They searched different spaces.", id="space"),

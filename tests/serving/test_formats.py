@@ -27,5 +27,5 @@ def test_an_exported_model_answers_like_its_original_for_any_number_of_faces(
 
 def test_another_backend_than_tensorflow_is_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(ConfigError, match="exported by TensorFlow"):
+    with pytest.raises(ConfigError, match="only TensorFlow can export"):
         export(network, "onnx", tmp_path / "m.onnx")

@@ -69,10 +69,10 @@ def test_a_class_an_instance_and_a_function_are_hypermodels(name, value):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nowhere.at:All", "there is no module nowhere"),
+        ("nowhere.at:All", "no module named nowhere"),
         ("someones:Missing", "someones has no Missing"),
         ("someones:number", "is of type int"),
-        ("someones:Greedy", "cannot be made: .*appetite"),
+        ("someones:Greedy", "cannot be instantiated: .*appetite"),
     ],
 )
 def test_what_is_no_hypermodel_is_refused(name, said):

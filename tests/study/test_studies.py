@@ -264,7 +264,7 @@ def test_a_trial_that_the_storage_lost_as_it_was_let_in_is_taken_again(monkeypat
 
 def test_two_searches_do_not_make_one_study_of_two(monkeypatch):
     fresh(trials=2)
-    with pytest.raises(StoreError, match="made by another search"):
+    with pytest.raises(StoreError, match="created by another search"):
         fresh(trials=9)
     assert reopened().search.trials == 2
     monkeypatch.setattr(studies, "_MAKING_SECONDS", 0.2)
@@ -511,7 +511,7 @@ def test_five_failures_in_a_row_stop_the_study():
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(StoreError, match="it holds none"):
+    with pytest.raises(StoreError, match="it has no studies"):
         existing_study("sqlite:///o.db", "s")
     fresh()
     with pytest.raises(StoreError, match=r"(?s)no study 't' in sqlite:///o.db.*known there: s"):
@@ -539,7 +539,7 @@ def test_points_of_a_study_are_known_without_its_hypermodel():
 
 def test_a_study_of_another_program_is_refused():
     optuna.create_study(study_name="s", storage="sqlite:///o.db").ask()
-    with pytest.raises(StoreError, match="fer_search did not make it"):
+    with pytest.raises(StoreError, match="fer_search did not create it"):
         reopened()
 
 

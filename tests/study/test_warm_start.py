@@ -151,7 +151,7 @@ def test_a_custom_study_is_warmed_by_its_own_points_unless_its_space_has_changed
     assert warmed(same) == [("small #0", dict(zip(("backbone", "units"), asked, strict=True)))]
     study.change(search=search("custom_b", 1, 5).to_params())
     other = make(hypermodel="custom_b:build", study="large", warm_start="small")
-    with pytest.raises(ConfigError, match="another space"):
+    with pytest.raises(ConfigError, match="another search space"):
         warmed(other)
 
 

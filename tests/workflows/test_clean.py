@@ -51,7 +51,7 @@ def test_a_dry_run_changes_nothing_and_tells_all(client, capsys):
     said = capsys.readouterr().out
     assert "Study s: 6 stored, 1.6 MB" in said
     assert "Not made by a search: 1 stored, 0.3 MB" in said
-    assert "1 model (0.3 MB) of 7 models (1.9 MB) can go." in said
+    assert "1 model (0.3 MB) of 7 models (1.9 MB) can be deleted." in said
     assert "python -m fer_search clean --keep=1 --apply=true" in said
     assert "2 models (0.6 MB) more, registered without an alias" in said
 
@@ -156,7 +156,7 @@ def test_a_version_that_gets_the_alias_after_planning_survives(
     one = stored(client)[1]
     assert not one.begun
     assert models.REMOVED_TAG not in client.get_run(one.run_id).data.tags
-    assert "stays after all: fer-emotion version 2 is champion" in capsys.readouterr().out
+    assert "is kept: fer-emotion version 2 is champion" in capsys.readouterr().out
 
 
 def test_an_alias_that_comes_between_two_versions_of_a_model_saves_it(client, monkeypatch):
@@ -319,7 +319,7 @@ def test_one_study_can_be_cleaned_by_itself(client, capsys):
     assert {m.study for m in models.inventory(client) if m.trial == 3} == {"s"}
     assert [m.trial for m in models.inventory(client, "other")] == [0]
     assert "Study s" not in capsys.readouterr().out
-    with pytest.raises(StoreError, match="studies that have: other, s"):
+    with pytest.raises(StoreError, match="studies with models: other, s"):
         run_clean(study="nobodys")
 
 
@@ -331,7 +331,7 @@ def refuses(self, path=None):
     ("delete_artifacts", "said"),
     [
         pytest.param(refuses, "cannot be deleted: Not implemented yet", id="refuses"),
-        pytest.param(lambda self, path=None: None, "MLflow deletes no files", id="does_nothing"),
+        pytest.param(lambda self, path=None: None, "MLflow did not delete", id="does_nothing"),
     ],
 )
 def test_a_store_that_does_not_delete_files_is_named(client, monkeypatch, delete_artifacts, said):
@@ -371,7 +371,7 @@ def test_two_at_once_end_as_one(client, monkeypatch, capsys):
     hook(monkeypatch, models, "delete", other)
     run_clean(apply=True, versions=True)
     assert end_state(client) == CLEANED
-    assert capsys.readouterr().out.count("deleted by somebody else meanwhile") == 3
+    assert capsys.readouterr().out.count("already deleted by someone else") == 3
 
 
 def test_the_run_of_mlflow_run_is_adopted_even_if_nothing_is_deleted(client, monkeypatch):

@@ -11,18 +11,18 @@ def trial(number, state, value=None, epochs=3):
 
 
 def test_a_study_that_begins_says_how_to_go_on():
-    text = page([], "0", {"Go on after a stop": "mlflow run . -P study=s"})
+    text = page([], "0", {"Resume after a stop": "mlflow run . -P study=s"})
     assert text == (
-        "**Trials:** none has ended yet.\n\nGo on after a stop:\n\n    mlflow run . -P study=s"
+        "**Trials:** none has finished yet.\n\nResume after a stop:\n\n    mlflow run . -P study=s"
     )
 
 
 def test_the_best_trials_are_linked_best_first_and_the_others_counted():
     trials = [trial(n, "COMPLETE", n / 10) for n in range(7)]
     trials += [trial(7, "PRUNED", 0.9), trial(8, "FAIL"), trial(9, "RUNNING")]
-    text = page(trials, "4", {"Search on": "more"}, "Test said 0.5.")
+    text = page(trials, "4", {"Extend the search": "more"}, "Test said 0.5.")
     assert "**Trials:** 7 complete, 1 pruned, 1 failed." in text
-    chosen = "Validation chose trial [6](#/experiments/4/runs/r6) with macro-F1 0.6000."
+    chosen = "Best on validation: trial [6](#/experiments/4/runs/r6), macro-F1 0.6000."
     assert f"{chosen} Test said 0.5." in text
     rows = [line for line in text.splitlines() if line.startswith("| [")]
     assert [row.split("]")[0] for row in rows] == [f"| [{n}" for n in (6, 5, 4, 3, 2)]

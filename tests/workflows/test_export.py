@@ -22,7 +22,7 @@ def test_an_export_says_how_near_and_how_fast_it_is(model, tmp_path, capsys):
     file = tmp_path / "new" / "emotions.onnx"
     export(ExportConfig(output=str(file), model=model))
     said = capsys.readouterr().out
-    assert "on 256 drawn faces no probability differs by more than" in said
+    assert "on 256 synthetic faces no probability differs by more than" in said
     assert "onnx " in said
     answers = RUNNERS["onnx"](file)(np.zeros((2, 48, 48, 1), np.uint8))
     assert answers.sum(axis=1) == pytest.approx([1, 1])

@@ -29,7 +29,7 @@ def beginning(found, asked, **settings):
     [
         (
             "tow",
-            "Study tow is new (there is two: if that was meant, press Ctrl-C and give study=two)",
+            "Study tow is new (there is two: if you meant that, press Ctrl-C and give study=two)",
         ),
         ("first", "Study first is new"),
         (AUTO, "Study fer-20261126-101112 is new"),
@@ -46,14 +46,14 @@ def test_a_name_that_was_mistyped_is_told_of(asked, said):
 def test_it_says_how_far_a_study_is_and_what_was_not_taken_over():
     study = begun("s", trials=3, finished=1)
     said = beginning(study, "s", trials=3)
-    assert said.startswith("Study s goes on: 1 of 3 trials are finished. Its own settings hold")
-    assert "(trials=50, the default, asks for nothing else)" in beginning(study, "s")
+    assert said.startswith("Study s is resumed: 1 of 3 trials are finished. Its stored settings")
+    assert "(trials=50, the default, overrides nothing)" in beginning(study, "s")
 
 
 def test_a_study_whose_time_is_up_says_so():
     study = begun("s")
     study.change(seconds_used=20.4, search=study.search.to_params() | {"timeout": "20"})
-    assert "But 20 s of timeout=20 are used: ask for more" in beginning(study, "s")
+    assert "But timeout=20 is used up (20 s): set a larger one" in beginning(study, "s")
     assert guidance.as_much_again(study, timed_out=True) == {"timeout": 42}
 
 
@@ -64,7 +64,7 @@ def test_more_trials_are_never_the_default_which_would_mean_as_before(trials, mo
 
 def test_a_complete_study_does_not_go_on():
     said = beginning(begun("s", trials=2, finished=2), "s", trials=2)
-    assert said.startswith("Study s is complete: 2 trials are finished, 2 were wanted.")
+    assert said.startswith("Study s is complete: 2 trials are finished, 2 requested.")
 
 
 def test_a_command_says_what_the_next_one_could_not_know(tmp_path):

@@ -26,7 +26,7 @@ CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 class World:
-    """Two stores and a CSV like the challenge's, with drawn faces."""
+    """Two stores and a CSV like the challenge's, with synthetic faces."""
 
     def __init__(self, folder):
         self.storage, self.csv = f"sqlite:///{folder}/optuna.db", folder / "faces.csv"
@@ -200,7 +200,7 @@ def test_images_that_are_gone_or_others_are_not_shown(world, tmp_path):
         world.csv.write_text(re.sub(r",\d+ ", ",7 ", text))
         found = gather(world.study, world.run)
         assert found.splits is None
-        assert "holds other images now" in found.no_images
+        assert "has changed since" in found.no_images
     finally:
         shutil.move(tmp_path / "kept.csv", world.csv)
     assert gather(world.study, world.run).no_images == ""

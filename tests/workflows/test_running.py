@@ -84,7 +84,7 @@ def test_a_stop_stays_a_stop_while_a_store_is_away(
     assert time.monotonic() - began < 10
     assert study_run.client.get_run(study_run.run_id).info.status == status
     assert study.facts["seconds_used"] > 0
-    assert "left to the next start: database is locked" in caplog.text
+    assert "left for the next start: database is locked" in caplog.text
 
 
 def away(_):

@@ -322,7 +322,7 @@ def test_a_study_without_a_complete_trial_says_so(study, study_run, splits):
 def test_other_data_are_refused(study, splits):
     worker.check_data(study, splits)
     study.change(test_digest="0" * 32)
-    with pytest.raises(DataError, match=r"made on other data: test_digest"):
+    with pytest.raises(DataError, match=r"created with other data: test_digest"):
         worker.check_data(study, splits)
 
 
