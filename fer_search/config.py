@@ -218,7 +218,7 @@ class SearchConfig(Request):
         if refused:
             raise ConfigError(
                 "\n".join(
-                    f"{name}={given[name]}: study {self.study} was made with {name}={stored[name]}"
+                    f"{name}={given[name]}: study {self.study} has {name}={stored[name]}"
                     for name in refused
                 ),
                 hint=f"omit {', '.join(refused)} to resume, or name another study; "

@@ -167,7 +167,7 @@ class Evaluation:
         A resample of images is a multinomial draw from the cells of the confusion matrix. What
         was never right, or always, is so in every resample; it gets the exact binomial interval
         (Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404) over the images that
-        count for it.
+        count for it. `macro_f1` stays a bootstrap interval, which is too narrow then.
 
         Args:
             confidence: Share of the resamples that an interval covers, in (0, 1).

@@ -143,7 +143,7 @@ def _judge(study: Sequence[StoredModel], policy: CleanConfig) -> list[Verdict]:
         (model for model in study if model.score is None or model.is_left),
         key=lambda model: (model.trial, model.name),
     )
-    worth = {model.model_id: "smallest model this good or better" for model in front(ranked)}
+    worth = {model.model_id: "no smaller model is as good" for model in front(ranked)}
     for rank, model in enumerate(ranked[: policy.keep], start=1):
         worth[model.model_id] = f"number {rank} of its study"
     verdicts = []

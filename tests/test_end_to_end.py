@@ -168,7 +168,7 @@ def test_a_cleaned_study_goes_on_and_its_best_model_is_promoted():
     command = (sys.executable, "-m", "fer_search", "clean", "--versions=true", "--keep=1")
     shown = run(*command)
     assert shown.returncode == 0, shown.stdout
-    (apply,) = re.findall(r"To delete them:\n +python (.+)", shown.stdout)
+    (apply,) = re.findall(r"To delete:\n +python (.+)", shown.stdout)
     cleaned = run(sys.executable, *apply.split())
     assert cleaned.returncode == 0, cleaned.stdout
     client, study_run, children = run_tree()

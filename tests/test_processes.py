@@ -50,7 +50,7 @@ def test_what_the_kernel_kills_for_memory_is_counted(tight):
     assert memory_kills() == (where, before + 1)
 
 
-def test_a_process_begins_anew_with_its_number_and_its_command():
+def test_a_process_restarts_with_its_number_and_its_command():
     code = (
         "import os, sys; from fer_search.processes import restart; "
         "print(os.getpid()); sys.argv[1:] = ['worker', '-h']; os.chdir('/'); restart()"

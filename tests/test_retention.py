@@ -54,7 +54,7 @@ def test_the_front_of_score_and_size_stays():
         stored(4, 0.4, 5),
     ]
     assert going(models, keep=1) == [1, 3]
-    assert fate(models, keep=1)[4] == "smallest model this good or better"
+    assert fate(models, keep=1)[4] == "no smaller model is as good"
 
 
 def test_some_bytes_of_text_make_no_model_smaller():

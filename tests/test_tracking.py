@@ -69,13 +69,21 @@ def test_the_run_of_mlflow_is_adopted_once(client, monkeypatch):
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
-def test_an_experiment_that_is_gone_is_refused(client, monkeypatch, variable):
+def test_an_experiment_that_was_deleted_is_refused(client, monkeypatch, variable):
     number = client.create_experiment(variable)
     client.delete_experiment(number)
     monkeypatch.setenv(variable, variable if variable.endswith("NAME") else number)
-    with pytest.raises(StoreError, match="cannot create a run in sqlite") as refusal:
+    with pytest.raises(StoreError, match=f"experiment '{variable}' in sqlite.+ was deleted"):
         store.begin_run(client, "s", {})
-    assert refusal.value.hint == "check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME"
+
+
+def test_an_experiment_is_made_by_name_and_never_by_number(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "made")
+    made = store.begin_run(client, "s", {}).info.experiment_id
+    assert client.get_experiment(made).name == "made"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "987")
+    with pytest.raises(StoreError, match="experiment 987 is not in sqlite"):
+        store.begin_run(client, "s", {})
 
 
 def test_system_metrics_are_sampled_while_the_context_lasts(study_run, monkeypatch):
@@ -326,7 +334,7 @@ def test_a_champion_that_was_not_beaten_is_not_replaced(client, study_run):
     aliases.set_champion(client, "late", first, "")
     aliases.set_champion(client, "late", second, first)
     for beaten in (first, ""):
-        with pytest.raises(StoreError, match=f"changed from .+ to {second}"):
+        with pytest.raises(StoreError, match=f"is now version {second}, not"):
             aliases.set_champion(client, "late", third, beaten)
     assert aliases_of(client, "late") == {"champion": second, "previous": first}
 

@@ -24,7 +24,7 @@ def prepare(search: SearchConfig) -> Splits:
     unwanted, report = {}, {}
     if search.faces == CLEANED:
         cast = votes.read(Path(search.votes), faces.origins)
-        unwanted = {"in train that are no faces": votes.not_faces(cast, faces.origins)}
+        unwanted = {"in train without a face": votes.not_faces(cast, faces.origins)}
         share = votes.agreement(cast, faces.origins, faces.labels)
         report = {"votes": {"file": search.votes, "agreement_with_labels": round(share, 4)}}
     splits = split(faces, limit=search.limit, seed=search.seed, unwanted=unwanted)

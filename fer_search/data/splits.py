@@ -215,6 +215,7 @@ def _check_complete(taken: Mapping[str, Split], faces: Faces, *, limit: int) -> 
 
 
 def _digest(*parts: Split) -> str:
+    """Digest what trained or tested; stores hold it, so a change here disowns their studies."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(b"%d pictures" % len(part))  # so that none can move across the boundary

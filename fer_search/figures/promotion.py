@@ -48,14 +48,12 @@ def confusion_matrices(evaluations: Mapping[str, Evaluation]) -> Figure:
 
 
 def f1_intervals(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Draw every emotion's F1 and the macro-F1 of each model, with 95 % bootstrap intervals.
+    """Draw every emotion's F1 and the macro-F1 of each model, with 95 % intervals.
 
     Args:
         evaluations: Evaluations by the name of the model, one to six.
     """
-    figure = style.new_figure(
-        8, 4.6, "F1 on test", "points with 95 % intervals, bootstrapped over images"
-    )
+    figure = style.new_figure(8, 4.6, "F1 on test", "points with 95 % intervals")
     axes = figure.subplots()
     style.plain(axes, grid="x")
     rows = [*(f"f1_{name}" for name in EMOTIONS), "macro_f1"]

@@ -44,7 +44,7 @@ class Tested:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the scores, from a bootstrap over images."""
+        """95 % intervals of the scores, see `Evaluation.intervals`."""
         return self.evaluation.intervals()
 
     def mistakes(self, most: int) -> np.ndarray:

@@ -110,7 +110,7 @@ def scores(tested: Tested) -> Table:
         ends = tested.intervals if views == 1 else seen.intervals()
         rows.append(
             (
-                "unchanged" if views == 1 else f"mean of {views} views",
+                "1" if views == 1 else f"mean of {views}",
                 score(seen.macro_f1),
                 interval(ends["macro_f1"]),
                 score(seen.accuracy),
@@ -119,7 +119,7 @@ def scores(tested: Tested) -> Table:
             )
         )
     head = (
-        "images",
+        "views",
         "macro-F1",
         "95 % interval",
         "accuracy",

@@ -49,7 +49,7 @@ def set_champion(client: MlflowClient, name: str, version: str, beaten: str | No
     now = str(before.version) if before else ""
     if beaten is not None and now not in (beaten, version):
         raise StoreError(
-            f"the champion of {name!r} has changed from {beaten or 'none'} to {now or 'none'}",
+            f"the champion of {name!r} is now {_spelled(now)}, not {_spelled(beaten)}",
             hint="promote again to compare with the new one",
         )
     if before is None or str(before.version) != version:
@@ -130,3 +130,7 @@ def _replaced(client: MlflowClient, name: str, champion: ModelVersion) -> ModelV
         return registry.by_alias(client, name, PREVIOUS)
     number = champion.tags[_REPLACED]
     return registry.by_number(client, name, number) if number else None
+
+
+def _spelled(version: str) -> str:
+    return f"version {version}" if version else "none"

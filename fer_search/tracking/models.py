@@ -150,7 +150,7 @@ def _stored(
     elif not is_whole:
         held = "not stored completely: resume its study"
     elif not (size or held or begun):
-        held = "its files are missing"
+        held = "its files are not found (deleted, or a disk not mounted)"
     return StoredModel(
         model_id=model.model_id,
         name=model.name,

@@ -45,7 +45,7 @@ def register(
     """
     try:
         client.create_registered_model(
-            name, description="Facial emotion recognition, found by fer_search."
+            name, description="Facial emotion recognition models from fer_search."
         )
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):

@@ -18,6 +18,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from fer_search.errors import StoreError
+from fer_search.tracking.outage import is_full, is_outage
 
 DEFAULT_EXPERIMENT = "0"
 Client, StoreException = MlflowClient, MlflowException
@@ -56,31 +57,70 @@ def begin_run(client: MlflowClient, name: str, parameters: Mapping[str, str]) ->
         parameters: Parameters to log, unless `mlflow run` has logged them already.
 
     Raises:
-        StoreError: If the environment names a run that this store does not hold, or an experiment
-            that is not there or deleted.
+        StoreError: If the environment names a run that this store does not hold; or as
+            `experiment`.
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    try:
-        if run_id is None:
-            run = client.create_run(_experiment(client), run_name=name)
-        else:
-            client.update_run(run_id, status="RUNNING", name=name)
-            run = client.get_run(run_id)
-    except MlflowException as error:
-        if run_id is None:
-            raise StoreError(
-                f"cannot create a run in {client.tracking_uri}: {error.message.splitlines()[0]}",
-                hint="check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME",
-            ) from error
-        raise StoreError(
-            f"run {run_id} is not in {client.tracking_uri}",
-            hint="set MLFLOW_TRACKING_URI to an absolute address, or unset it",
-        ) from error
+    if run_id is None:
+        run = client.create_run(experiment(client), run_name=name)
+    else:
+        run = _adopted(client, run_id, name)
     _show_as_training(client, run.info.experiment_id)
     for key, value in parameters.items():
         if key not in run.data.params:
             client.log_param(run.info.run_id, key, value)
     return run
+
+
+def _adopted(client: MlflowClient, run_id: str, name: str) -> Run:
+    """Give a run that `mlflow run` opened its name.
+
+    Raises:
+        StoreError: If the store does not hold it.
+    """
+    try:
+        client.update_run(run_id, status="RUNNING", name=name)
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if is_outage(error) or is_full(error):
+            raise
+        raise StoreError(
+            f"run {run_id} is not in {client.tracking_uri}",
+            hint="set MLFLOW_TRACKING_URI to an absolute address, or unset it",
+        ) from error
+
+
+def experiment(client: MlflowClient) -> str:
+    """Find or create the experiment that MLflow's own environment variables name.
+
+    Returns:
+        Its ID.
+
+    Raises:
+        StoreError: If it was deleted, or there is none with this ID.
+    """
+    number, name = map(os.environ.get, ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"))
+    try:
+        if number is None and name is not None:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                return str(client.create_experiment(name))
+        else:
+            found = client.get_experiment(number or DEFAULT_EXPERIMENT)
+    except MlflowException as error:
+        if is_outage(error) or is_full(error):
+            raise
+        raise StoreError(
+            f"experiment {number or name or DEFAULT_EXPERIMENT} is not in {client.tracking_uri}",
+            hint="check MLFLOW_EXPERIMENT_ID and MLFLOW_EXPERIMENT_NAME",
+        ) from error
+    if found.lifecycle_stage != "active":
+        raise StoreError(
+            f"experiment {found.name!r} in {client.tracking_uri} was deleted",
+            hint=f"`mlflow experiments restore -x {found.experiment_id}`, or name another one "
+            "with MLFLOW_EXPERIMENT_NAME",
+        )
+    return str(found.experiment_id)
 
 
 def has_run_to_adopt() -> bool:
@@ -121,14 +161,3 @@ def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
     """Make the UI open an experiment of unknown kind on its runs, not on its GenAI pages."""
     if _KIND not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, _KIND, "custom_model_development")
-
-
-def _experiment(client: MlflowClient) -> str:
-    """Find or create the experiment that MLflow's own environment variables name."""
-    if "MLFLOW_EXPERIMENT_ID" in os.environ:
-        return os.environ["MLFLOW_EXPERIMENT_ID"]
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if name is None:
-        return DEFAULT_EXPERIMENT
-    experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id if experiment else client.create_experiment(name))

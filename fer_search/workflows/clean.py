@@ -59,14 +59,17 @@ def _say_what_next(
     given = {name: value for name, value in asked.items() if value != default[name]}
     going = doomed(verdicts)
     if going:
-        say("Nothing was deleted. To delete them:")
+        say("Nothing was deleted. To delete:")
         say(f"  {invocation.command('clean', **given | {'apply': 'true'})}")
     if not config.versions:
         found = [verdict.model for verdict in verdicts]
         more = doomed(plan(found, config.model_copy(update={"versions": True})))
         registered = [verdict.model for verdict in more[len(going) :]]
         if registered:
-            say(f"{_sum(registered)} more, registered without an alias, need versions=true.")
+            say(
+                f"{_sum(registered)} more, registered without an alias, can be deleted with "
+                "versions=true."
+            )
 
 
 def _carry_out(

@@ -47,7 +47,7 @@ class Contestant:
         kind, _, model_id = str(self.version.source).partition(":/")
         if kind != "models" or not model_id.startswith("m-"):
             raise StoreError(
-                f"{self} of {self.version.name!r} is {self.version.source}, not from a search",
+                f"{self} of {self.version.name!r} ({self.version.source}) is from no search",
                 hint="promote a version that a search registered, with version=…",
             )
         return model_id

@@ -7,6 +7,7 @@ becomes a row with its `error`; the others are answered as usual.
 from __future__ import annotations
 
 import dataclasses
+import mimetypes
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,10 +57,10 @@ def predict(config: PredictionConfig) -> None:
     source, target = Path(config.input), Path(config.output)
     paths = listed(source)
     is_table = target.suffix.lower() in (".csv", ".json")
-    if not is_table and target.suffix and not target.is_dir():
+    if not is_table and mimetypes.guess_type(target)[0] and not target.is_dir():
         raise DataError(
-            f"output={target} is neither .csv nor .json, nor an existing folder",
-            hint="use e.g. output=faces.csv, or the name of a folder, without a dot",
+            f"output={target} is neither a .csv nor a .json nor a folder",
+            hint="use e.g. output=faces.csv, or the name of a folder",
         )
     table = target if is_table else target / "predictions.csv"
     drawn = {} if is_table else {p: target / name for p, name in _names(paths, source).items()}

@@ -59,6 +59,8 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
     check_agreement(settings)
     check_extra(f"sampler={settings.sampler}")
     client = store.connect()
+    if not (found or store.has_run_to_adopt()):
+        store.experiment(client)
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
     launcher = launcher_of(settings, client, device, standby)

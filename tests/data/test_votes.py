@@ -76,5 +76,5 @@ def test_no_faces_leave_training_alone_and_the_report_says_so(tmp_path: Path, wr
     assert before.test_digest == after.test_digest
     assert before.validation.origins.tolist() == after.validation.origins.tolist()
     assert after.report["votes"]["agreement_with_labels"] == 0
-    assert after.report["dropped"]["in train that are no faces"]["count"] == 1
+    assert after.report["dropped"]["in train without a face"]["count"] == 1
     assert before.train_digest != after.train_digest

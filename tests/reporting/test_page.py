@@ -87,6 +87,13 @@ def test_other_peoples_text_stays_text(whole, splits):
     assert "Another trial is now better on validation" in page.text
 
 
+def test_data_that_were_described_by_an_earlier_version_are_counted(whole):
+    described = dict(whole.data)
+    count = described["pictures"] = described.pop("images")
+    text = Page(render([dataclasses.replace(whole, data=described)])).text
+    assert f"{count:,} images" in text
+
+
 def test_a_test_that_was_opened_is_never_called_unopened(whole):
     killed_while_testing = dataclasses.replace(whole, tested=None)
     text = Page(render([killed_while_testing])).text

@@ -92,15 +92,14 @@ def test_a_csv_of_paths_in_batches_keeps_its_order(asked, photos, tmp_path, monk
 
 
 def test_a_folder_as_output_gets_annotated_images_and_the_table(asked, photos, tmp_path):
-    asked(input=str(photos), output=str(tmp_path / "seen"))
-    names = sorted(
-        str(path.relative_to(tmp_path / "seen")) for path in (tmp_path / "seen").rglob("*.*")
-    )
+    seen = tmp_path / "seen-26.11"
+    asked(input=str(photos), output=str(seen))
+    names = sorted(str(path.relative_to(seen)) for path in seen.rglob("*.*"))
     assert names == [
         "crop.png", "face.jpg.png", "grey.png", "group/two.png", "predictions.csv",
     ]  # fmt: skip
     before = np.asarray(Image.open(photos / "face.jpg").convert("RGB"), int)
-    after = np.asarray(Image.open(tmp_path / "seen" / "face.jpg.png"), int)
+    after = np.asarray(Image.open(seen / "face.jpg.png"), int)
     changed = np.abs(after - before).sum(axis=2) > 60
     assert 0 < changed.mean() < 0.05, "a frame and a label, nothing else"
     assert not changed[300:].any(), "below the face"
@@ -174,7 +173,7 @@ def test_nothing_that_is_read_is_overwritten(asked, photos, tmp_path, output):
     [
         ({"input": "nowhere"}, DataError, "no such file or folder"),
         ({"output": "/dev/null/out.csv"}, DataError, "cannot be written"),
-        ({"output": "faces.xlsx"}, DataError, "neither .csv nor .json"),
+        ({"output": "faces.xlsx"}, DataError, "neither a .csv nor a .json"),
         ({"model": "models:/nobody@champion"}, StoreError, "promote one first"),
     ],
 )

@@ -265,7 +265,7 @@ def test_a_version_that_was_registered_by_hand_is_promoted_like_any_other(enrol,
 def test_a_version_that_no_search_stored_is_refused(enrol):
     client, name = enrol("good")
     client.create_model_version(name, "runs:/abc/model", run_id=None)
-    with pytest.raises(StoreError, match="not from a search"):
+    with pytest.raises(StoreError, match="is from no search"):
         promote(PromotionConfig(registered_model=name, version=2))
     assert MlflowClient().get_registered_model(name).aliases == {}
 

@@ -25,7 +25,7 @@ class Begun:
         self.ended = self.asked
 
 
-def test_a_crew_that_is_stopped_while_it_starts_ends_those_that_began():
+def test_a_pool_that_is_stopped_while_it_starts_ends_those_that_began():
     first = Begun()
 
     def start(place):
