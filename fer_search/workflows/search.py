@@ -60,7 +60,7 @@ def search(config: SearchConfig, invocation: Invocation, standby: Standby) -> No
     check_extra(f"sampler={settings.sampler}")
     client = store.connect()
     if not (found or store.has_run_to_adopt()):
-        store.experiment(client)
+        store.experiment(client)  # refuse one that is gone before the data are prepared
     device = runtime.configure(settings.precision)
     say(f"{device.name} · {device.backend} · {device.precision}")
     launcher = launcher_of(settings, client, device, standby)
