@@ -216,6 +216,16 @@ def test_a_mistake_is_refused_without_a_traceback_and_without_a_run(
     assert not MlflowClient().search_runs(["0"])
 
 
+def test_an_experiment_that_is_gone_is_refused_before_data_are_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "987")
+    monkeypatch.setattr(sys, "argv", ["fer_search", "search", *SMALL, "--data=empty"])
+    monkeypatch.setattr(cli, "stop_on_signals", lambda: None)  # they are pytest's here
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err.startswith("Error: experiment 987 is not in")
+
+
 def test_a_worker_needs_a_study():
     done = run(sys.executable, "-m", "fer_search", "worker", "--study=none")
     assert done.returncode == 2

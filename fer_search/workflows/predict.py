@@ -7,7 +7,6 @@ becomes a row with its `error`; the others are answered as usual.
 from __future__ import annotations
 
 import dataclasses
-import mimetypes
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from fer_search.command_config import PredictionConfig
 from fer_search.config import EMOTIONS
+from fer_search.data.folders import SUFFIXES
 from fer_search.data.images import upright
 from fer_search.data.photos import listed
 from fer_search.errors import DataError
@@ -32,6 +32,8 @@ COLUMNS = (
     "path", "region", "left", "top", "side", "certainty", "emotion", "probability", *EMOTIONS,
     "error",
 )  # fmt: skip
+_OTHER_FILES = SUFFIXES | {".parquet", ".tsv", ".txt", ".xls", ".xlsx"}
+"""An output with one of these is meant to be a file of a kind that is not written."""
 _AT_ONCE = 32
 """Number of images in one call of the model."""
 
@@ -57,7 +59,7 @@ def predict(config: PredictionConfig) -> None:
     source, target = Path(config.input), Path(config.output)
     paths = listed(source)
     is_table = target.suffix.lower() in (".csv", ".json")
-    if not is_table and mimetypes.guess_type(target)[0] and not target.is_dir():
+    if target.suffix.lower() in _OTHER_FILES and not target.is_dir():
         raise DataError(
             f"output={target} is neither a .csv nor a .json nor a folder",
             hint="use e.g. output=faces.csv, or the name of a folder",

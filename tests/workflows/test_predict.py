@@ -173,6 +173,7 @@ def test_nothing_that_is_read_is_overwritten(asked, photos, tmp_path, output):
     [
         ({"input": "nowhere"}, DataError, "no such file or folder"),
         ({"output": "/dev/null/out.csv"}, DataError, "cannot be written"),
+        ({"output": "face.PNG"}, DataError, "neither a .csv nor a .json"),
         ({"output": "faces.xlsx"}, DataError, "neither a .csv nor a .json"),
         ({"model": "models:/nobody@champion"}, StoreError, "promote one first"),
     ],
